@@ -1,0 +1,124 @@
+"""The ``fedshard`` command.
+
+Exit status: 0 success, 1 failure, 2 bad input, 3 privacy budget spent, 130 interrupted.
+"""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from fl.errors import FedshardError
+from fl.version import __version__
+
+_EPILOG = "exit status: 0 success, 1 failure, 2 bad input, 3 privacy budget spent, 130 interrupted"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line and return its exit status; errors of a user's making end in one line.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The arguments; those of the process by default.
+    """
+    arguments = _parser().parse_args(argv)
+    try:
+        # Each command is imported when it is used: listing runs should not wait for torch.
+        return int(importlib.import_module(f"fl.commands.{arguments.module}").run(arguments))
+    except FedshardError as error:
+        print(f"fedshard: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("fedshard: interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fedshard", description="Federated learning with dynamic data sharding.", epilog=_EPILOG
+    )
+    parser.add_argument("--version", action="version", version=f"fedshard {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    run = commands.add_parser("run", help="run a Flower app as a simulated federation", epilog=_EPILOG)
+    run.set_defaults(module="run")
+    run.add_argument("app", nargs="?", help="folder of the app (with its pyproject.toml)")
+    run.add_argument("--clients", type=_from(1), help="number of clients (default: the app's own)")
+    run.add_argument(
+        "-c", dest="config", action="append", default=[], metavar="KEY=VALUE", help="override configuration"
+    )
+    run.add_argument("--seed", type=_from(0), help="seed of everything random (default 0)")
+    run.add_argument(
+        "--workers",
+        type=_from(0),
+        help="worker processes (default: one per core; 0: in this process, for breakpoints)",
+    )
+    run.add_argument("--client-timeout", type=_seconds, metavar="S", help="seconds a client may take for one message")
+    run.add_argument("--resume", metavar="RUN", help="go on with an interrupted run (id or folder)")
+    run.add_argument(
+        "--max-disk",
+        type=_from(1),
+        default=4096,
+        metavar="MIB",
+        help="cap on the record of replies (default 4096)",
+    )
+    _common(run)
+
+    new = commands.add_parser("new", help="make a ready-to-edit app")
+    new.set_defaults(module="new")
+    new.add_argument("name", help="folder and name of the new app, e.g. my-federation")
+
+    runs = commands.add_parser("runs", help="list the runs")
+    runs.set_defaults(module="runs")
+    _common(runs)
+
+    show = commands.add_parser("show", help="show one run")
+    show.set_defaults(module="show")
+    show.add_argument("run", help="id or folder of the run")
+    _common(show)
+
+    data = commands.add_parser("data", help="look at the clients' data").add_subparsers(
+        required=True, metavar="command"
+    )
+    plot = data.add_parser("plot", help="draw how the records are split over the clients")
+    plot.set_defaults(module="data_plot")
+    plot.add_argument("app", help="folder of the app")
+    plot.add_argument("--clients", type=_from(1), help="number of clients (default: the app's own)")
+    plot.add_argument(
+        "-c", dest="config", action="append", default=[], metavar="KEY=VALUE", help="override configuration"
+    )
+    plot.add_argument("--out", type=Path, default=Path("split.png"), help="picture to write (default split.png)")
+    plot.add_argument("--json", action="store_true", help="print figures of the split as JSON")
+    return parser
+
+
+def _common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--runs-dir",
+        type=Path,
+        default=Path("runs"),
+        metavar="DIR",
+        help="where runs are kept (default runs)",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON on standard output")
+
+
+def _from(least: int) -> type[int]:
+    class _Number(int):
+        def __new__(cls, text: str) -> "_Number":
+            number = int(text)
+            if number < least:
+                raise argparse.ArgumentTypeError(f"{text}: must be a whole number from {least}")
+            return super().__new__(cls, number)
+
+    _Number.__name__ = "number"
+    return _Number
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not seconds > 0:
+        raise argparse.ArgumentTypeError(f"{text}: must be above 0")
+    return seconds

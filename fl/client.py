@@ -1,0 +1,190 @@
+"""The ClientApp that fedshard ships: local training on the client's own rows, private unless switched off.
+
+With privacy on, what leaves is the noised update alone: weights are configured, metrics are withheld, errors name
+no data, and a client that has nothing left to train on still replies (with noise). The ledger is charged, durably
+and together with the bytes to send, before anything is sent.
+"""
+
+import os
+import traceback
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from flwr.app import Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+from torch import nn
+
+from fl.data import Records
+from fl.engine import codec
+from fl.engine.grid import round_of
+from fl.engine.seeding import derive
+from fl.errors import FedshardError
+from fl.model import build_model, evaluate, load_weights, tensors, weights
+from fl.privacy import RecordLedger, client_secret, event_streams, simulated_secret, train_private
+from fl.settings import Settings
+
+PRIVATE_KEY, SEED_KEY = "fedshard-private", "fedshard-seed"
+"""Node configuration that fedshard's own engine adds: the run's private folder, and the seed that simulated
+client secrets derive from. A node of a real deployment has neither."""
+
+WEIGHT_KEY = "num-examples"
+"""What Flower's strategies weigh replies by; with privacy on it is 1 for everybody."""
+
+app = ClientApp()
+
+
+@app.train()
+def train(message: Message, context: Context) -> Message:
+    """Train the received model on this client's rows and reply with the new weights."""
+    client = _Client(Settings.read(context.run_config), context)
+    if client.settings.private:
+        return Message(client.train_privately(message), reply_to=message)
+    return Message(client.train_openly(message), reply_to=message)
+
+
+@app.evaluate()
+def evaluate_locally(message: Message, context: Context) -> Message:
+    """Evaluate the received model on the rows held out; refused under privacy, where no one charged for it."""
+    client = _Client(Settings.read(context.run_config), context)
+    if client.settings.private:
+        raise ClientError("metrics on local data are withheld while privacy is on")
+    model = client.model(message)
+    metrics = {**evaluate(model, client.held_out), WEIGHT_KEY: len(client.held_out)}
+    return Message(RecordDict({"metrics": MetricRecord({**metrics})}), reply_to=message)
+
+
+class ClientError(FedshardError):
+    """A client could not serve a message; the text names no data."""
+
+
+@dataclass(frozen=True)
+class _Client:
+    settings: Settings
+    context: Context
+
+    @property
+    def index(self) -> int:
+        return int(self.context.node_config["partition-id"])
+
+    @cached_property
+    def private_folder(self) -> Path:
+        configured = self.context.node_config.get(PRIVATE_KEY)
+        home = Path(os.environ.get("FEDSHARD_HOME", Path.home() / ".fedshard"))
+        folder = Path(str(configured)) if configured else home / "private" / f"client-{self.index}"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return folder
+
+    @property
+    def secret(self) -> bytes:
+        seed = self.context.node_config.get(SEED_KEY)
+        return client_secret(self.private_folder) if seed is None else simulated_secret(int(seed), self.index)
+
+    @cached_property
+    def rows(self) -> tuple[Records, Records]:
+        """The rows to train on and those held out, by record id."""
+        clients = int(self.context.node_config["num-partitions"])
+        records = self.settings.source().client(self.index, clients).sorted_by_id()
+        return split_held_out(records, self.settings.local_test_fraction, self.settings.data_seed)
+
+    @property
+    def held_out(self) -> Records:
+        if not len(self.rows[1]):
+            raise ClientError("no rows are held out here; set local-test-fraction")
+        return self.rows[1]
+
+    def model(self, message: Message) -> nn.Module:
+        model = build_model(self.settings.model)
+        load_weights(model, next(iter(message.content.array_records.values())))
+        return model
+
+    def train_openly(self, message: Message) -> RecordDict:
+        """Plain SGD on shuffled minibatches, weighted by the number of rows."""
+        settings, model = self.settings, self.model(message)
+        features, labels = tensors(self.rows[0])
+        optimizer = torch.optim.SGD(model.parameters(), settings.learning_rate, settings.momentum)
+        model.train()
+        losses = []
+        for _ in range(settings.local_epochs):
+            for batch in torch.split(torch.randperm(len(labels)), settings.batch_size):
+                loss = nn.functional.cross_entropy(model(features[batch]), labels[batch])
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                losses.append(loss.item())
+        metrics = {WEIGHT_KEY: len(labels), "loss": float(np.mean(losses))}
+        return RecordDict({"arrays": weights(model), "metrics": MetricRecord({**metrics})})
+
+    def train_privately(self, message: Message) -> RecordDict:
+        """DP-SGD, charged before the reply is returned; a repeated request gets the same bytes again."""
+        name = f"client-{self.index}"
+        ledger = RecordLedger(self.private_folder / "ledger.sqlite")
+        request = codec.encode(message.content)
+        event = f"run {self.context.run_id} round {round_of(message)}"
+        try:
+            reply = ledger.released(name, event, request)
+            if reply is None:
+                reply = self._charged_update(ledger, name, event, request, message)
+        except FedshardError:
+            raise
+        except Exception:
+            # The reason of an error reply travels to the server: what failed, and on which rows, stays here.
+            with (self.private_folder / "errors.log").open("a", encoding="utf-8") as log:
+                log.write(f"{name}, {event}\n{traceback.format_exc()}\n")
+            raise ClientError("training failed; errors.log in this client's private folder says why") from None
+        return codec.decode(reply)
+
+    def _charged_update(self, ledger: RecordLedger, name: str, event: str, request: bytes, message: Message) -> bytes:
+        settings, mechanism = self.settings, self.settings.mechanism()
+        rows = self.rows[0]
+        within = ledger.affordable(name, rows.ids, mechanism, settings.epsilon, settings.delta)
+        eligible = rows.select(within)
+        model = self.model(message)
+        features, labels = tensors(eligible)
+        streams = event_streams(self.secret, event, request)
+        train_private(
+            model,
+            features,
+            labels,
+            mechanism=mechanism,
+            clipping_norm=settings.clipping_norm,
+            expected_batch_size=settings.expected_batch_size,
+            learning_rate=settings.learning_rate,
+            momentum=settings.momentum,
+            loss_fn=nn.functional.cross_entropy,
+            coins=streams.coins,
+            noise=streams.noise,
+        )
+        update = RecordDict({"arrays": weights(model), "metrics": MetricRecord({WEIGHT_KEY: 1})})
+        return ledger.charge(name, event, request, codec.encode(update), mechanism, eligible.ids)
+
+
+def split_held_out(records: Records, fraction: float, seed: int) -> tuple[Records, Records]:
+    """Split a client's rows into those to train on and those held out.
+
+    Which side a row is on depends on its own id and the seed alone, so rows may come and go without moving others.
+
+    Parameters
+    ----------
+    records : Records
+        The client's rows.
+    fraction : float
+        Expected share held out, from 0 to below 1.
+    seed : int
+        The data seed.
+
+    Returns
+    -------
+    tuple of Records
+        Training rows (at least one) and rows held out.
+    """
+    if fraction == 0:
+        nothing = np.zeros(len(records), dtype=bool)
+        return records, records.select(nothing)
+    draws = np.array([derive(seed, "held out", int(number), bits=53) for number in records.ids])
+    held_out = draws < fraction * 2**53
+    if held_out.all():
+        held_out[np.argmax(draws)] = False
+    return records.select(~held_out), records.select(held_out)

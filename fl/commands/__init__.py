@@ -1,0 +1,1 @@
+"""The commands of ``fedshard``, one file each: arguments in, exit status out."""

@@ -1,0 +1,217 @@
+"""``fedshard run``: a federation on this machine, new or resumed."""
+
+import argparse
+import contextlib
+import json
+import logging
+import math
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO
+
+from flwr.app import UserConfig
+from safetensors import SafetensorError
+
+from fl.client import PRIVATE_KEY, SEED_KEY
+from fl.engine import Apps, AppSpec, Options, Outcome, RoundEvent, SnapshotStore, parse_overrides, run_apps
+from fl.engine.engine import worker_count
+from fl.engine.flower import flower_log
+from fl.errors import BudgetSpentError, FedshardError, InputError, InterruptedRunError
+from fl.run import Manifest, MetricsLog, Printer, RunFolder, Summary, model_digest
+from fl.run.folder import code_digest, read_manifest, versions
+from fl.run.summary import headline, rounds_of
+from fl.server import FederationApp
+from fl.version import __version__
+
+_MIB = 2**20
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command.
+
+    Returns
+    -------
+    int
+        0, or 130 where the run was interrupted.
+
+    Raises
+    ------
+    FedshardError
+        For everything that ends in one line.
+    """
+    with _stdout_kept_for_json(arguments.json) as stream:
+        summary = _run(arguments, Printer(stream))
+    if arguments.json:
+        print(json.dumps(asdict(summary)))
+    return 0
+
+
+def _run(arguments: argparse.Namespace, printer: Printer) -> Summary:
+    previous = find_run(arguments.resume, arguments.runs_dir) if arguments.resume else None
+    spec = AppSpec.load(_app_folder(arguments.app, previous))
+    manifest = _manifest(arguments, spec, previous)
+    apps = Apps.load(spec)
+    checked = apps.server if isinstance(apps.server, FederationApp) else None
+    if checked:
+        checked.preflight(manifest.config, manifest.clients, f"{spec.folder / 'pyproject.toml'}")
+    if previous is None:
+        folder = RunFolder.create(arguments.runs_dir, manifest)
+    else:
+        folder = RunFolder.reopen(previous)
+    try:
+        if previous is not None:
+            folder.manifest.check_same(manifest)
+            folder.update(status="running", error=None)
+        options = _options(arguments, folder)
+        mode = "resumed" if previous else f"seed {options.seed}"
+        printer.console.print(
+            f"fedshard {__version__}  {spec.name}  {options.clients} simulated clients  "
+            f"{worker_count(options)} workers  {mode}  [bold]{folder.path}[/bold]"
+        )
+        for line in checked.describe(manifest.config) if checked else []:
+            printer.console.print(line, style="bold red" if "OFF" in line else "")
+        return _execute(apps, folder, options, arguments, printer)
+    finally:
+        folder.close()
+
+
+def _execute(
+    apps: Apps, folder: RunFolder, options: Options, arguments: argparse.Namespace, printer: Printer
+) -> Summary:
+    """Run the apps and leave the folder in a state that says how it ended, whatever happens."""
+    outcome, started = Outcome(), time.monotonic()
+    status, error = "failed", None
+    try:
+        run_apps(
+            apps,
+            folder.manifest.config,
+            options,
+            snapshots=SnapshotStore(folder.path, arguments.max_disk * _MIB),
+            observers=[printer, MetricsLog(folder)],
+            on_ready=printer.start,
+            outcome=outcome,
+        )
+        if outcome.failed and not outcome.replied:
+            raise FedshardError(f"no client ever gave a usable reply; first: {outcome.first_error}")
+        status = "completed"
+    except BudgetSpentError as spent:
+        status, error = "budget-spent", str(spent)
+        raise
+    except KeyboardInterrupt:
+        status, error = "interrupted", "interrupted"
+        again = f"fedshard run --resume {folder.manifest.run_id}"
+        raise InterruptedRunError(f"interrupted; every finished exchange is kept: {again}") from None
+    except FedshardError as failure:
+        error = str(failure)
+        raise
+    except Exception as failure:
+        error = f"{type(failure).__name__}: {failure}"
+        raise
+    finally:
+        printer.stop()
+        summary = _finish(folder, outcome, time.monotonic() - started, status, error)
+    if not outcome.recorded:
+        printer.console.print(f"the record of replies reached --max-disk {arguments.max_disk} MiB: no resume")
+    _print_end(printer, summary, folder)
+    return summary
+
+
+def _finish(folder: RunFolder, outcome: Outcome, wall: float, status: str, error: str | None) -> Summary:
+    if outcome.result is not None:
+        for number, metrics in rounds_of(outcome.result).items():
+            outcome.on_round(RoundEvent(number, None, metrics))
+            folder.log("round", {"server_round": number, **metrics})
+    rounds = sorted(outcome.rounds)
+    last = outcome.rounds[rounds[-1]] if rounds else {}
+    private = "epsilon" in last
+    summary = Summary(
+        run_id=folder.manifest.run_id,
+        rounds=rounds[-1] if rounds else 0,
+        test_accuracy=headline(last, "accuracy"),
+        test_loss=headline(last, "loss"),
+        epsilon_max=last.get("epsilon"),
+        delta=float(folder.manifest.config["delta"]) if private and "delta" in folder.manifest.config else None,
+        consensus_p50_ms=None,
+        committed_blocks=None,
+        model_digest=model_digest(outcome.arrays) if outcome.arrays else None,
+        wall_s=round(wall, 3),
+    )
+    with contextlib.suppress(FedshardError):  # a full disk was reported when it was met
+        if outcome.arrays:
+            with contextlib.suppress(SafetensorError, ValueError):  # a model that is not plain arrays
+                folder.save_model(outcome.arrays)
+        folder.update(status=status, error=error, summary=asdict(summary), resumable=outcome.recorded)
+    return summary
+
+
+def _print_end(printer: Printer, summary: Summary, folder: RunFolder) -> None:
+    parts = [f"done: {summary.rounds} rounds in {summary.wall_s:.1f} s"]
+    if summary.test_accuracy is not None:
+        parts.append(f"accuracy {summary.test_accuracy:.3f}")
+    if summary.epsilon_max is not None:
+        parts.append(f"ε {summary.epsilon_max:.2f} (δ {summary.delta:g})")
+    if summary.model_digest is not None:
+        parts.append(f"model {summary.model_digest[:12]} in {folder.path / 'model.safetensors'}")
+    printer.console.print("  ".join(parts))
+
+
+def find_run(name: str, root: Path) -> Path:
+    """Find a run by its id below the runs folder, or by its path."""
+    return root / name if (root / name).is_dir() else Path(name)
+
+
+def _app_folder(given: str | None, previous: Path | None) -> Path:
+    if given is not None:
+        return Path(given)
+    if previous is None:
+        raise InputError("fedshard run needs an app folder, e.g. `fedshard run scenarios/digits`")
+    return Path(read_manifest(previous).app)
+
+
+def _manifest(arguments: argparse.Namespace, spec: AppSpec, previous: Path | None) -> Manifest:
+    """Describe the run that the command line asks for; what a resumed run leaves unsaid is as it was."""
+    old = read_manifest(previous) if previous else None
+    overrides = parse_overrides(arguments.config, spec.config)
+    config: UserConfig = {**(old.config if old and not arguments.config else spec.config), **overrides}
+
+    def said(value: float | None, before: str, default: float | None) -> float | None:
+        return value if value is not None else getattr(old, before) if old else default
+
+    return Manifest(
+        run_id=f"{spec.name}-{time.strftime('%Y%m%d-%H%M%S')}",
+        app=str(spec.folder),
+        name=spec.name,
+        config=config,
+        clients=int(said(arguments.clients, "clients", spec.clients) or 0),
+        seed=int(said(arguments.seed, "seed", 0) or 0),
+        client_timeout=said(arguments.client_timeout, "client_timeout", None),
+        code=code_digest(spec.folder),
+        versions=versions(),
+    )
+
+
+def _options(arguments: argparse.Namespace, folder: RunFolder) -> Options:
+    manifest = folder.manifest
+    return Options(
+        clients=manifest.clients,
+        seed=manifest.seed,
+        workers=arguments.workers,
+        client_timeout=manifest.client_timeout or math.inf,
+        node_config={PRIVATE_KEY: str(folder.private.resolve()), SEED_KEY: manifest.seed},
+    )
+
+
+@contextlib.contextmanager
+def _stdout_kept_for_json(active: bool) -> Iterator[IO[str] | None]:
+    """With --json, whatever the apps print goes to standard error, so that standard output is one object."""
+    level = logging.WARNING
+    with flower_log(level):
+        if not active:
+            yield None
+            return
+        sys.stdout.flush()
+        with contextlib.redirect_stdout(sys.stderr):
+            yield sys.stderr

@@ -1,0 +1,113 @@
+"""One byte form for what travels between server and workers and for what is kept on disk.
+
+A record dictionary becomes a JSON header (names, types, scalars) followed by the raw array buffers, so an
+array costs one copy, no size limit applies and reading never executes code. What the ServerApp sees live was
+decoded from the very bytes that a resumed run replays.
+
+Layout: ``header length (8 bytes, big endian) | header (JSON, UTF-8) | array buffers in header order``.
+"""
+
+import base64
+import json
+from typing import Any
+
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, MetricRecord, RecordDict
+
+_LENGTH_BYTES = 8
+_BYTES_TAG = "$b64"
+EMPTY = b""
+"""The encoding of an empty record dictionary."""
+
+
+def encode(content: RecordDict) -> bytes:
+    """Encode a record dictionary.
+
+    Parameters
+    ----------
+    content : RecordDict
+        Any mixture of array, metric and config records.
+
+    Returns
+    -------
+    bytes
+        ``b""`` for an empty dictionary; otherwise the layout of the module's docstring.
+    """
+    if not content:
+        return EMPTY
+    buffers: list[bytes] = []
+    records = [[name, *_describe(record, buffers)] for name, record in content.items()]
+    header = json.dumps(records, separators=(",", ":"), default=_tag_bytes).encode()
+    return b"".join([len(header).to_bytes(_LENGTH_BYTES, "big"), header, *buffers])
+
+
+def decode(data: bytes | memoryview) -> RecordDict:
+    """Rebuild the record dictionary that `encode` was given.
+
+    Parameters
+    ----------
+    data : bytes or memoryview
+        What `encode` returned.
+
+    Returns
+    -------
+    RecordDict
+        Equal to the original, array bytes included; shares no memory with `data`.
+
+    Raises
+    ------
+    ValueError
+        If the bytes do not have the layout of this module.
+    """
+    if not data:
+        return RecordDict()
+    view = memoryview(data)
+    offset = _LENGTH_BYTES + int.from_bytes(view[:_LENGTH_BYTES], "big")
+    header = json.loads(bytes(view[_LENGTH_BYTES:offset]), object_hook=_untag_bytes)
+    content = RecordDict()
+    for name, kind, body in header:
+        if kind == "array":
+            arrays: dict[str, Array] = {}
+            for key, dtype, shape, stype, size in body:
+                arrays[key] = Array(dtype, tuple(shape), stype, bytes(view[offset : offset + size]))
+                offset += size
+            content[name] = ArrayRecord(arrays)
+        elif kind == "metric":
+            content[name] = MetricRecord(dict(body))
+        else:
+            content[name] = ConfigRecord(dict(body))
+    if offset != len(view):
+        raise ValueError(f"expected {offset} bytes of records, found {len(view)}")
+    return content
+
+
+def encode_error(error: Error) -> bytes:
+    """Encode an error reply (the code and the reason)."""
+    return json.dumps([error.code, error.reason]).encode()
+
+
+def decode_error(data: bytes | memoryview) -> Error:
+    """Rebuild the error that `encode_error` was given."""
+    code, reason = json.loads(bytes(data))
+    return Error(code=code, reason=reason)
+
+
+def _describe(record: Any, buffers: list[bytes]) -> tuple[str, list[Any]]:
+    if isinstance(record, ArrayRecord):
+        body = []
+        for key, array in record.items():
+            buffers.append(array.data)
+            body.append([key, array.dtype, array.shape, array.stype, len(array.data)])
+        return "array", body
+    return ("metric" if isinstance(record, MetricRecord) else "config"), list(record.items())
+
+
+def _tag_bytes(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return {_BYTES_TAG: base64.b64encode(value).decode()}
+    if hasattr(value, "item"):  # a NumPy scalar that is not a Python number
+        return value.item()
+    raise TypeError(f"cannot encode {type(value).__name__}")
+
+
+def _untag_bytes(value: dict[str, Any]) -> Any:
+    return base64.b64decode(value[_BYTES_TAG])

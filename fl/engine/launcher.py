@@ -1,0 +1,171 @@
+"""Starting worker processes, safely, at any time of a run.
+
+Where fork is safe, a *zygote* is forked once, before the ServerApp starts and while this process has a single
+thread. It holds the loaded apps and forks a worker whenever asked, so that a killed worker is replaced in
+milliseconds, shares its memory with the others, and never inherits a lock that some thread held. Elsewhere
+(macOS, Windows, an initialised CUDA context, a threaded parent) workers are spawned and load the app themselves.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Literal, Protocol
+
+import torch
+from flwr.app import UserConfig
+from flwr.clientapp import ClientApp
+
+from fl.engine import flower
+from fl.engine.worker import serve
+
+StartMethod = Literal["fork", "spawn"]
+_PID_BYTES = 8
+
+
+@dataclass(frozen=True)
+class WorkerHandle:
+    """One live worker: its connection and how to end it at once."""
+
+    connection: Connection
+    kill: Callable[[], None]
+
+
+class Launcher(Protocol):
+    """Starts workers, and ends all of them on `close`."""
+
+    def start(self) -> WorkerHandle:
+        """Start one more worker."""
+
+    def close(self) -> None:
+        """End every worker started here."""
+
+
+def default_start_method() -> StartMethod:
+    """Return ``"fork"`` where forking this process is safe now, else ``"spawn"``."""
+    safe = sys.platform == "linux" and threading.active_count() == 1 and not torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    return "fork" if safe else "spawn"
+
+
+class ForkLauncher:
+    """Forks workers from a zygote that holds the loaded ClientApp.
+
+    Parameters
+    ----------
+    app : ClientApp
+        The app each worker runs.
+    run_config : dict
+        The resolved run configuration.
+    """
+
+    def __init__(self, app: ClientApp, run_config: UserConfig) -> None:
+        self._control, theirs = socket.socketpair()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        pid = os.fork()
+        if pid == 0:
+            self._control.close()
+            _run_zygote(theirs, app, run_config)
+        theirs.close()
+        self._pid = pid
+
+    def start(self) -> WorkerHandle:
+        """Ask the zygote for a worker.
+
+        Raises
+        ------
+        RuntimeError
+            If the zygote itself was killed.
+        """
+        ours, theirs = socket.socketpair()
+        try:
+            with theirs:
+                socket.send_fds(self._control, [b"w"], [theirs.fileno()])
+            reply = self._control.recv(_PID_BYTES, socket.MSG_WAITALL)
+        except OSError:
+            reply = b""
+        if len(reply) < _PID_BYTES:
+            raise RuntimeError("the process that forks workers was killed (out of memory?)")
+        pid = int.from_bytes(reply, "big")
+        return WorkerHandle(Connection(ours.detach()), lambda: _kill(pid))
+
+    def close(self) -> None:
+        """End the zygote, which takes its process group with it."""
+        self._control.close()
+        os.waitpid(self._pid, 0)
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _run_zygote(control: socket.socket, app: ClientApp, run_config: UserConfig) -> None:
+    """Fork a worker per request until the parent goes away, then end the whole process group.
+
+    A group of its own also keeps the terminal's Ctrl-C away from the workers: the parent decides when they end.
+    """
+    os.setpgid(0, 0)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(control, 1, 1)
+        if not message:
+            os.killpg(0, signal.SIGKILL)
+        pid = os.fork()
+        if pid == 0:
+            control.close()
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            try:
+                serve(Connection(descriptors[0]), app, run_config)
+            finally:
+                os._exit(0)
+        os.close(descriptors[0])
+        control.sendall(pid.to_bytes(_PID_BYTES, "big"))
+
+
+class SpawnLauncher:
+    """Spawns workers, each of which imports the ClientApp by its reference.
+
+    Parameters
+    ----------
+    reference : str
+        ``module:attribute`` of the ClientApp.
+    app_dir : Path
+        The folder it is imported from.
+    run_config : dict
+        The resolved run configuration.
+    """
+
+    def __init__(self, reference: str, app_dir: Path, run_config: UserConfig) -> None:
+        self._arguments = (reference, app_dir, run_config)
+        self._context = multiprocessing.get_context("spawn")
+        self._processes: list[multiprocessing.process.BaseProcess] = []
+
+    def start(self) -> WorkerHandle:
+        """Spawn a worker; it needs seconds until it answers."""
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(target=_run_spawned, args=(theirs, *self._arguments), daemon=True)
+        process.start()
+        theirs.close()
+        self._processes.append(process)
+        return WorkerHandle(ours, process.kill)
+
+    def close(self) -> None:
+        """Kill and reap every worker."""
+        for process in self._processes:
+            process.kill()
+            process.join()
+
+
+def _run_spawned(connection: Connection, reference: str, app_dir: Path, run_config: UserConfig) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    serve(connection, flower.load_client_app(reference, app_dir), run_config)

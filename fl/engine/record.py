@@ -1,0 +1,211 @@
+"""The durable record of replies: what makes resume a replay.
+
+A record is a file of frames, one per batch of replies handed to the ServerApp, each written and synced before
+the ServerApp sees the batch. A crash can leave one incomplete frame at the end, which is cut off on opening:
+its calls are executed again, from the same seeds and states, to the same bits.
+
+Frame: ``magic (8) | payload length (8, big endian) | SHA-256 of the payload (32) | payload``.
+Payload: one part after another, ``length (8) | bytes``.
+"""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from fl.engine.worker import Reply
+from fl.errors import FedshardError, InputError
+
+_MAGIC = b"FSHDREC1"
+_HEADER_BYTES = len(_MAGIC) + 8 + 32
+_ZERO_TAIL = bytes(512)
+
+
+class DiskFullError(FedshardError):
+    """The disk, or the run's cap on it, is full; everything recorded before is intact."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One delivered message: what was asked, and the reply (None where the ServerApp stopped waiting)."""
+
+    message_id: str
+    request_digest: str
+    reply: Reply | None
+
+
+def pack(parts: Sequence[bytes]) -> bytes:
+    """Join parts into a checksummed frame."""
+    payload = b"".join(piece for part in parts for piece in (len(part).to_bytes(8, "big"), part))
+    return b"".join([_MAGIC, len(payload).to_bytes(8, "big"), hashlib.sha256(payload).digest(), payload])
+
+
+def unpack(payload: bytes) -> list[bytes]:
+    """Split a frame's payload into its parts."""
+    parts, offset = [], 0
+    while offset < len(payload):
+        start = offset + 8
+        offset = start + int.from_bytes(payload[offset:start], "big")
+        parts.append(payload[start:offset])
+    return parts
+
+
+def read_frames(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield ``(end offset, payload)`` of each frame, stopping before an incomplete last one.
+
+    Raises
+    ------
+    InputError
+        If a complete frame does not match its checksum: the file was damaged, not torn by a crash.
+    """
+    total = path.stat().st_size
+    with path.open("rb") as file:
+        while (start := file.tell()) < total:
+            header = file.read(_HEADER_BYTES)
+            size = int.from_bytes(header[8:16], "big")
+            payload = file.read(min(size, total - start))
+            whole = len(header) == _HEADER_BYTES and len(payload) == size
+            if whole and header[:8] == _MAGIC and hashlib.sha256(payload).digest() == header[16:]:
+                yield file.tell(), payload
+                continue
+            tail = header + payload + file.read()
+            torn = not whole or tail.endswith(_ZERO_TAIL)  # pages of a crashed write may read as zeros
+            if torn and _MAGIC not in tail[1:]:
+                return
+            raise InputError(
+                f"{path}: damaged at byte {start}; this run cannot be resumed from it "
+                "(restore the file from a copy, or start a new run)"
+            )
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replace a file by one rename, durably; a crash leaves the old or the new one, whole.
+
+    Raises
+    ------
+    DiskFullError
+        If the disk is full; nothing is left behind.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise disk_error(path, error) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the folder's own entries durable (a no-op where folders cannot be opened)."""
+    with contextlib.suppress(PermissionError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def disk_error(path: Path, error: OSError) -> Exception:
+    """Turn "no space left" into a one-line error; any other error is returned as it is."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return DiskFullError(f"{path}: disk full; what was recorded before is intact, so free space and resume")
+    return error
+
+
+class ReplyRecord:
+    """An append-only record of delivered replies.
+
+    Parameters
+    ----------
+    path : Path
+        The file; created if missing, otherwise its complete batches are read and a torn tail is cut off.
+    max_bytes : int
+        Recording ends, loudly, before the file passes this size; the run goes on but cannot be resumed.
+
+    Attributes
+    ----------
+    entries : dict[str, Entry]
+        What was read on opening, by message id.
+    full : bool
+        Whether `max_bytes` was reached.
+    """
+
+    def __init__(self, path: Path, max_bytes: int) -> None:
+        self._path, self._max_bytes = path, max_bytes
+        self.entries: dict[str, Entry] = {}
+        self.full = False
+        end = 0
+        if path.exists():
+            for offset, payload in read_frames(path):
+                end = offset
+                for entry in _decode_batch(unpack(payload)):
+                    self.entries[entry.message_id] = entry
+        self._file: BinaryIO = path.open("ab")
+        self._file.truncate(end)
+        self._size = self._synced = end
+        self._write_lock, self._sync_lock = threading.Lock(), threading.Lock()
+
+    def append(self, batch: Sequence[Entry]) -> None:
+        """Write one batch and make it durable before returning.
+
+        Threads that append at the same time share one sync (legacy servers send each message from a thread).
+
+        Raises
+        ------
+        DiskFullError
+            If the disk is full; the file is cut back to the last complete batch.
+        """
+        frame = pack([part for entry in batch for part in _encode_entry(entry)])
+        with self._write_lock:
+            if self.full or self._size + len(frame) > self._max_bytes:
+                self.full = True
+                return
+            try:
+                self._file.write(frame)
+                self._file.flush()
+            except OSError as error:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(self._file.fileno(), self._size)
+                raise disk_error(self._path, error) from error
+            self._size += len(frame)
+            end = self._size
+        with self._sync_lock:
+            if self._synced < end:
+                reached = self._size
+                os.fsync(self._file.fileno())
+                self._synced = reached
+
+    def close(self) -> None:
+        """Close the file."""
+        with contextlib.suppress(OSError):  # a full disk was reported when it was met
+            self._file.close()
+
+
+def _encode_entry(entry: Entry) -> list[bytes]:
+    reply = entry.reply
+    header = {"id": entry.message_id, "request": entry.request_digest}
+    if reply is None:
+        return [json.dumps(header).encode(), b"", b""]
+    fields = {"metadata": reply.metadata, "failed": reply.failed, "has_state": reply.state is not None}
+    return [json.dumps({**header, "reply": fields}).encode(), reply.body, reply.state or b""]
+
+
+def _decode_batch(parts: Sequence[bytes]) -> Iterator[Entry]:
+    for text, body, state in zip(*[iter(parts)] * 3, strict=True):
+        header = json.loads(text)
+        fields = header.get("reply")
+        reply = fields and Reply(fields["metadata"], body, fields["failed"], state if fields["has_state"] else None)
+        yield Entry(header["id"], header["request"], reply)

@@ -1,0 +1,98 @@
+"""What a person sees of a run: a line per round, and a live bar where there is a terminal."""
+
+import sys
+import time
+from typing import IO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from fl.engine.events import BatchEvent, RoundEvent
+from fl.run.folder import RunFolder
+
+_LABELS = (
+    ("test_accuracy", "accuracy {:.3f}"),
+    ("test_loss", "loss {:.3f}"),
+    ("client_accuracy", "client accuracy {:.3f}"),
+    ("client_loss", "client loss {:.3f}"),
+    ("epsilon", "ε {:.2f}"),
+)
+
+
+class Printer:
+    """Prints a line per round; on a terminal a bar below shows the round in progress.
+
+    Parameters
+    ----------
+    stream : text file
+        Where to print: standard output, or standard error where that is kept for JSON.
+    """
+
+    def __init__(self, stream: IO[str] | None = None) -> None:
+        self.console = Console(file=stream or sys.stdout, highlight=False, soft_wrap=True)
+        self._bar: Progress | None = None
+        self._exchanges: list[BatchEvent] = []
+        self._since = time.monotonic()
+
+    def start(self) -> None:
+        """Begin the live bar, where the stream is a terminal."""
+        self._since = time.monotonic()
+        if self.console.is_terminal:
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+            )
+            self._bar = Progress(*columns, console=self.console, transient=True)
+            self._bar.add_task("rounds", total=None)
+            self._bar.start()
+
+    def stop(self) -> None:
+        """Remove the live bar."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def on_batch(self, event: BatchEvent) -> None:
+        """Remember the exchange for the round's line; failures are printed at once."""
+        self._exchanges.append(event)
+        if event.failed:
+            kind = f"round {event.server_round} {event.message_type}" if event.server_round else event.message_type
+            lost = f"{event.failed} of {event.sent} clients gave no usable reply"
+            self.console.print(f"  [yellow]{kind}: {lost}; first: {_escape(event.error or '')}[/yellow]")
+
+    def on_round(self, event: RoundEvent) -> None:
+        """Print the round's line."""
+        exchanges, self._exchanges = self._exchanges, []
+        now = time.monotonic()
+        seconds, self._since = now - self._since, now
+        total = f"/{event.total_rounds}" if event.total_rounds else ""
+        parts = [f"round {event.server_round:>3}{total}"]
+        parts += [text.format(event.metrics[name]) for name, text in _LABELS if name in event.metrics]
+        if trained := [e for e in exchanges if e.message_type.startswith("train")]:
+            parts.append(f"{sum(e.replied for e in trained)}/{sum(e.sent for e in trained)} replies")
+            parts.append("replayed" if all(e.replayed for e in trained) else f"{seconds:.1f} s")
+        self.console.print("  ".join(parts))
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], total=event.total_rounds, completed=event.server_round)
+
+
+class MetricsLog:
+    """Writes every event to the run folder's ``metrics.jsonl``."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
+
+    def on_batch(self, event: BatchEvent) -> None:
+        """Log the exchange."""
+        fields = {name: value for name, value in vars(event).items() if value not in (None, "", False)}
+        self._folder.log("exchange", {**fields, "seconds": round(event.seconds, 4)})
+
+    def on_round(self, event: RoundEvent) -> None:
+        """Log the round's metrics."""
+        self._folder.log("round", {"server_round": event.server_round, **event.metrics})
+
+
+def _escape(text: str) -> str:
+    return text.replace("[", r"\[")

@@ -1,0 +1,219 @@
+"""The ServerApp that fedshard ships: rounds of training under a privacy budget, evaluated on a public test set."""
+
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+import flwr.serverapp.strategy as flower_strategies
+from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict, UserConfig
+from flwr.serverapp import Grid, ServerApp
+from flwr.serverapp.strategy import Strategy
+
+from fl.data.records import validate
+from fl.engine import EngineGrid, RoundEvent
+from fl.engine.flower import flower_log
+from fl.engine.seeding import derive, seeded
+from fl.errors import BudgetSpentError, InputError
+from fl.model import build_model, evaluate, load_weights, number_of_classes, weights
+from fl.nearest import suggest
+from fl.privacy import check_private, epsilon, rdp
+from fl.run.progress import Printer
+from fl.settings import Settings
+
+_STATELESS = ("FedAvg", "FedProx", "FedMedian", "FedTrimmedAvg", "Krum", "MultiKrum", "Bulyan")
+"""Strategies that are a function of the replies alone: a snapshot of the model is a snapshot of them."""
+
+MIN_CLIENTS = 2
+REPLY_TIMEOUT_S = 3600.0
+
+
+class FederationApp(ServerApp):
+    """A ServerApp that can check everything a run needs before the run exists."""
+
+    def preflight(self, run_config: UserConfig, clients: int, where: str) -> None:
+        """Check configuration, model, data of every client, and privacy budget.
+
+        Parameters
+        ----------
+        run_config : dict
+            The resolved run configuration.
+        clients : int
+            How many there will be.
+        where : str
+            Names the configuration in errors.
+
+        Raises
+        ------
+        InputError
+            With one line for the first thing that is wrong.
+        """
+        settings = Settings.read(run_config, where)
+        if clients < MIN_CLIENTS:
+            raise InputError(f"--clients {clients}: a federation needs at least {MIN_CLIENTS} clients")
+        make_strategy(settings)
+        source, model = settings.source(), build_model(settings.model)
+        classes = number_of_classes(model, source.client(0, clients), "client 0")
+        for index in range(clients):
+            validate(source.client(index, clients), f"client {index} of {clients}", classes)
+        if (test := source.test()) is not None:
+            validate(test, "the test set", classes)
+        if settings.private:
+            check_private(model)
+            cost = epsilon(rdp(settings.mechanism()), settings.delta)
+            if cost > settings.epsilon:
+                raise InputError(
+                    f"{where}: epsilon = {settings.epsilon:g}: one round alone costs {cost:.3g}; raise epsilon or "
+                    "noise-multiplier, or lower sampling-rate or local-steps"
+                )
+
+    def describe(self, run_config: UserConfig) -> list[str]:
+        """Return the lines that a run prints before its first round."""
+        settings = Settings.read(run_config)
+        if not settings.private:
+            return ["privacy: OFF: updates reveal the clients' records; switch on with -c privacy=dp-sgd"]
+        noise = settings.mechanism().noise_multiplier
+        return [
+            f"privacy: DP-SGD at every client, ε ≤ {settings.epsilon:g} per record at δ = {settings.delta:g} "
+            f"(noise multiplier {noise:.3f}, clipping norm {settings.clipping_norm:g})",
+            "simulated noise: whoever has the seed can remove it",
+        ]
+
+
+def make_strategy(settings: Settings) -> Strategy:
+    """Build the strategy a configuration names.
+
+    Raises
+    ------
+    InputError
+        If Flower has no such strategy, or it needs arguments that the configuration cannot give.
+    """
+    kind = getattr(flower_strategies, settings.strategy, None)
+    names = [name for name in flower_strategies.__all__ if name not in ("Strategy", "Result")]
+    if kind is None or settings.strategy not in names:
+        raise InputError(f"strategy = '{settings.strategy}': unknown; {suggest(settings.strategy, names)}")
+    local = 1.0 if _evaluates_locally(settings) else 0.0
+    arguments = {"fraction_train": settings.fraction_train, "fraction_evaluate": local}
+    minima = {"min_train_nodes": 1, "min_evaluate_nodes": 1, "min_available_nodes": 1}
+    try:
+        with flower_log(logging.ERROR):  # Flower warns that there is no federated evaluation: as configured
+            return kind(**arguments, **minima)  # type: ignore[no-any-return]
+    except TypeError as error:
+        raise InputError(f"strategy = '{settings.strategy}': needs a ServerApp of your own: {error}") from error
+
+
+app = FederationApp()
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Train for the configured rounds, or until no record can afford another."""
+    settings = Settings.read(context.run_config)
+    federation = _Federation(settings, grid, context.run_id)
+    federation.run()
+
+
+class _Federation:
+    """One run: the strategy, the model so far, and which round each node took part in."""
+
+    def __init__(self, settings: Settings, grid: Grid, run_id: int) -> None:
+        self._settings, self._grid, self._run_id = settings, grid, run_id
+        self._strategy = make_strategy(settings)
+        self._test = settings.source().test()
+        self._model = build_model(settings.model)
+        self._arrays = weights(self._model)
+        self._participations: dict[int, int] = {}
+        self._event_cost = rdp(settings.mechanism()) if settings.private else None
+        self._report = grid.report if isinstance(grid, EngineGrid) else Printer().on_round
+
+    def run(self) -> None:
+        """Go through the rounds, from the newest snapshot if there is one."""
+        first = self._restore()
+        for server_round in range(first, self._settings.num_server_rounds + 1):
+            view: Any = _View(self._grid, self._spent_nodes())
+            if not view.get_node_ids():
+                raise BudgetSpentError(
+                    f"privacy budget spent: after round {server_round - 1} of {self._settings.num_server_rounds} no "
+                    f"record can take part in another within ε = {self._settings.epsilon:g}; the model so far is kept"
+                )
+            with seeded(derive(self._run_id, "round", server_round)):
+                metrics = self._round(server_round, view)
+            self._report(RoundEvent(server_round, self._settings.num_server_rounds, metrics, self._arrays))
+            self._snapshot(server_round)
+
+    def _round(self, server_round: int, view: Grid) -> dict[str, float]:
+        config = ConfigRecord()
+        requests = list(self._strategy.configure_train(server_round, self._arrays, config, view))
+        for message in requests:
+            node = message.metadata.dst_node_id
+            self._participations[node] = self._participations.get(node, 0) + 1
+        arrays, trained = self._strategy.aggregate_train(server_round, self._exchange(requests))
+        self._arrays = arrays if arrays is not None else self._arrays
+        metrics = _floats("train", trained)
+        if _evaluates_locally(self._settings):
+            requests = list(self._strategy.configure_evaluate(server_round, self._arrays, config, view))
+            local = self._strategy.aggregate_evaluate(server_round, self._exchange(requests))
+            metrics |= _floats("client", local)
+        if self._test is not None:
+            load_weights(self._model, self._arrays)
+            metrics |= {f"test_{name}": value for name, value in evaluate(self._model, self._test).items()}
+        if self._event_cost is not None:
+            metrics["epsilon"] = self._epsilon(max(self._participations.values()))
+        return metrics
+
+    def _exchange(self, requests: Iterable[Message]) -> list[Message]:
+        """Send messages and return the replies by node: sums are taken in an order that no network decides."""
+        replies = self._grid.send_and_receive(requests, timeout=REPLY_TIMEOUT_S)
+        return sorted(replies, key=lambda reply: reply.metadata.src_node_id)
+
+    def _epsilon(self, events: int) -> float:
+        """Return what a record spent in `events` rounds; the plan is public, so no client need say it."""
+        assert self._event_cost is not None
+        return epsilon(events * self._event_cost, self._settings.delta)
+
+    def _spent_nodes(self) -> set[int]:
+        """Return the nodes none of whose records can afford another round."""
+        if self._event_cost is None:
+            return set()
+        counts = self._participations
+        return {node for node in counts if self._epsilon(counts[node] + 1) > self._settings.epsilon}
+
+    def _snapshot(self, server_round: int) -> None:
+        if isinstance(self._grid, EngineGrid) and self._settings.strategy in _STATELESS:
+            counts = {str(node): count for node, count in self._participations.items()}
+            state = RecordDict({"arrays": self._arrays, "round": MetricRecord({"number": server_round})})
+            state["participations"] = MetricRecord({**counts})
+            self._grid.snapshot(state)
+
+    def _restore(self) -> int:
+        """Take over the newest snapshot and return the round to start with."""
+        state = self._grid.restored() if isinstance(self._grid, EngineGrid) else None
+        if state is None:
+            return 1
+        self._arrays = state.array_records["arrays"]
+        counts = state.metric_records["participations"]
+        self._participations = {int(node): int(count) for node, count in counts.items()}  # type: ignore[arg-type]
+        return int(state.metric_records["round"]["number"]) + 1  # type: ignore[arg-type]
+
+
+class _View:
+    """A Grid as strategies see it, without the nodes that may not be asked again."""
+
+    def __init__(self, grid: Grid, without: set[int]) -> None:
+        self._grid, self._without = grid, without
+
+    def get_node_ids(self) -> list[int]:
+        return [node for node in self._grid.get_node_ids() if node not in self._without]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._grid, name)
+
+
+def _floats(prefix: str, record: MetricRecord | None) -> dict[str, float]:
+    """Return a record's scalars, their names prefixed by where they come from."""
+    items = record.items() if record is not None else ()
+    return {f"{prefix}_{name}": float(value) for name, value in items if isinstance(value, int | float)}
+
+
+def _evaluates_locally(settings: Settings) -> bool:
+    """Whether clients report metrics on rows they held out: never under privacy, where no one charged for it."""
+    return not settings.private and settings.local_test_fraction > 0

@@ -1,0 +1,193 @@
+"""The configuration of a fedshard app: ``[tool.flwr.app.config]``, read once, checked, typed."""
+
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from flwr.app import UserConfig
+
+from fl.data import Source, make_partitioner, open_source
+from fl.errors import InputError
+from fl.nearest import suggest
+from fl.privacy import Mechanism, calibrate
+
+USER_PREFIX = "user."
+"""Keys under this prefix belong to the app's own code and are not checked."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything the two apps read from the run configuration; a key is the field's name with dashes.
+
+    Attributes
+    ----------
+    model : str
+        ``module:function`` that returns a fresh ``torch.nn.Module``.
+    data : str
+        ``sklearn:<name>``, or ``module:function`` called with (client, number of clients).
+    test_data : str
+        ``module:function`` that returns the server's public test set; empty for none (built-in sets have one).
+    partitioner : str
+        ``iid``, ``dirichlet``, ``quantity`` or ``column``: how a built-in set is split.
+    partition_alpha : float
+        Concentration of the Dirichlet partitioners: the smaller, the more skewed.
+    partition_column : str
+        Key column of the ``column`` partitioner.
+    test_fraction : float
+        Share of a built-in set that becomes the server's test set, stratified by class.
+    local_test_fraction : float
+        Share of its rows that each client holds out; with privacy off it reports metrics on them.
+    data_seed : int
+        Seeds split and partition.
+    num_server_rounds : int
+        Rounds of training.
+    fraction_train : float
+        Share of the clients asked in each round.
+    strategy : str
+        Name of a Flower strategy, e.g. ``FedAvg`` or ``FedAdam``.
+    learning_rate, momentum : float
+        Of each client's SGD.
+    local_epochs, batch_size : int
+        Of each client's training where privacy is off.
+    privacy : str
+        ``dp-sgd`` or ``off``.
+    epsilon, delta : float
+        The budget of each record over the whole run.
+    noise_multiplier : float or "auto"
+        Noise standard deviation over the clipping norm; ``auto`` is the smallest that keeps every round within
+        the budget.
+    clipping_norm : float
+        Bound on the L2 norm of each record's gradient.
+    sampling_rate : float
+        Probability with which a record enters a local step (Poisson sampling).
+    local_steps : int
+        Steps of DP-SGD per round.
+    expected_batch_size : float
+        The divisor of a step's summed gradients: configured, because the true size is private.
+    """
+
+    model: str
+    data: str
+    num_server_rounds: int
+    test_data: str = ""
+    partitioner: str = "iid"
+    partition_alpha: float = 0.5
+    partition_column: str = ""
+    test_fraction: float = 0.2
+    local_test_fraction: float = 0.0
+    data_seed: int = 0
+    fraction_train: float = 1.0
+    strategy: str = "FedAvg"
+    learning_rate: float = 0.1
+    momentum: float = 0.0
+    local_epochs: int = 1
+    batch_size: int = 16
+    privacy: Literal["dp-sgd", "off"] = "dp-sgd"
+    epsilon: float = 8.0
+    delta: float = 1e-5
+    noise_multiplier: float | Literal["auto"] = "auto"
+    clipping_norm: float = 1.0
+    sampling_rate: float = 1.0
+    local_steps: int = 1
+    expected_batch_size: float = 32.0
+
+    @classmethod
+    def read(cls, config: UserConfig, where: str = "[tool.flwr.app.config]") -> "Settings":
+        """Check a run configuration and turn it into settings.
+
+        Parameters
+        ----------
+        config : dict
+            The flattened run configuration.
+        where : str
+            Names the configuration in errors.
+
+        Raises
+        ------
+        InputError
+            For a key that is missing, unknown (suggesting the near one), of another type or out of range.
+        """
+        known = {field.name.replace("_", "-"): field for field in fields(cls)}
+        values: dict[str, Any] = {}
+        for key, value in config.items():
+            if key.startswith(USER_PREFIX):
+                continue
+            if key not in known:
+                hint = f"keys of your own start with '{USER_PREFIX}'"
+                raise InputError(f"{where}: unknown key '{key}'; {suggest(key, known)} ({hint})")
+            values[known[key].name] = _checked(where, key, value, known[key].type)
+        for key in ("model", "data", "num-server-rounds"):
+            if key.replace("-", "_") not in values:
+                raise InputError(f"{where}: the key '{key}' is missing")
+        settings = cls(**values)
+        settings._check_ranges(where)
+        return settings
+
+    @property
+    def private(self) -> bool:
+        """Whether training is differentially private."""
+        return self.privacy != "off"
+
+    def source(self) -> Source:
+        """Open the data source.
+
+        Raises
+        ------
+        InputError
+            If a reference or the partitioner is unknown.
+        """
+        partitioner = make_partitioner(
+            self.partitioner, alpha=self.partition_alpha, column=self.partition_column or None
+        )
+        return open_source(
+            self.data,
+            partitioner=partitioner,
+            test_fraction=self.test_fraction,
+            seed=self.data_seed,
+            test_reference=self.test_data or None,
+        )
+
+    def mechanism(self) -> Mechanism:
+        """Return the privacy mechanism of one round at one client; ``auto`` noise is calibrated here."""
+        noise = self.noise_multiplier
+        if noise == "auto":
+            steps = self.local_steps * self.num_server_rounds
+            noise = calibrate(self.epsilon, self.delta, self.sampling_rate, steps)
+        return Mechanism(self.sampling_rate, noise, self.local_steps)
+
+    def _check_ranges(self, where: str) -> None:
+        def need(holds: bool, key: str, rule: str) -> None:
+            if not holds:
+                value = getattr(self, key.replace("-", "_"))
+                raise InputError(f"{where}: {key} = {value!r}: must be {rule}")
+
+        for key in ("num-server-rounds", "local-epochs", "batch-size", "local-steps"):
+            need(getattr(self, key.replace("-", "_")) >= 1, key, "a whole number from 1")
+        for key in ("learning-rate", "epsilon", "clipping-norm", "expected-batch-size", "partition-alpha"):
+            need(0 < getattr(self, key.replace("-", "_")) < float("inf"), key, "above 0")
+        need(self.data_seed >= 0, "data-seed", "0 or more")
+        need(0 <= self.momentum < 1, "momentum", "from 0 to below 1")
+        need(0 < self.fraction_train <= 1, "fraction-train", "above 0 and at most 1")
+        need(0 < self.test_fraction < 1, "test-fraction", "between 0 and 1")
+        need(0 <= self.local_test_fraction < 1, "local-test-fraction", "from 0 to below 1")
+        need(0 < self.delta < 1, "delta", "between 0 and 1")
+        need(0 < self.sampling_rate <= 1, "sampling-rate", "above 0 and at most 1")
+        need(self.privacy in ("dp-sgd", "off"), "privacy", '"dp-sgd" or "off"')
+        if isinstance(self.noise_multiplier, str):
+            need(self.noise_multiplier == "auto", "noise-multiplier", 'a number above 0, or "auto"')
+        else:
+            need(0 < self.noise_multiplier < float("inf"), "noise-multiplier", 'above 0, or "auto"')
+
+
+def _checked(where: str, key: str, value: Any, kind: Any) -> Any:
+    """Check a value's type against a field's annotation; a whole number may stand for a float."""
+    expected = {str: "a string", int: "a whole number", float: "a number"}
+    if kind in expected:
+        if kind is float and type(value) is int:
+            return float(value)
+        if type(value) is not kind:
+            raise InputError(f"{where}: {key} = {value!r}: expected {expected[kind]}")
+        return value
+    try:  # noise-multiplier: a number, a number that an override wrote as a string, or a word
+        return float(value)
+    except ValueError:
+        return value
