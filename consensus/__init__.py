@@ -1,1 +1,1 @@
-"""Agreement among nodes: the floor between ``shards`` and ``fl``; see docs/architecture.md for what it holds today."""
+"""Agreement among nodes: the floor between ``shards`` and ``fl``; docs/architecture.md says what it holds."""

@@ -122,3 +122,7 @@ def _seconds(text: str) -> float:
     if not seconds > 0:
         raise argparse.ArgumentTypeError(f"{text}: must be above 0")
     return seconds
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -19,16 +19,13 @@ from torch import nn
 
 from fl.data import Records
 from fl.engine import codec
+from fl.engine.app import PRIVATE_KEY, SEED_KEY
 from fl.engine.grid import round_of
 from fl.engine.seeding import derive
 from fl.errors import FedshardError
 from fl.model import build_model, evaluate, load_weights, tensors, weights
 from fl.privacy import RecordLedger, client_secret, event_streams, simulated_secret, train_private
 from fl.settings import Settings
-
-PRIVATE_KEY, SEED_KEY = "fedshard-private", "fedshard-seed"
-"""Node configuration that fedshard's own engine adds: the run's private folder, and the seed that simulated
-client secrets derive from. A node of a real deployment has neither."""
 
 WEIGHT_KEY = "num-examples"
 """What Flower's strategies weigh replies by; with privacy on it is 1 for everybody."""
@@ -101,20 +98,22 @@ class _Client:
         return model
 
     def train_openly(self, message: Message) -> RecordDict:
-        """Plain SGD on shuffled minibatches, weighted by the number of rows."""
+        """Plain SGD: the same steps and draws as under privacy, without clipping, noise and equal weights."""
         settings, model = self.settings, self.model(message)
         features, labels = tensors(self.rows[0])
         optimizer = torch.optim.SGD(model.parameters(), settings.learning_rate, settings.momentum)
         model.train()
         losses = []
-        for _ in range(settings.local_epochs):
-            for batch in torch.split(torch.randperm(len(labels)), settings.batch_size):
-                loss = nn.functional.cross_entropy(model(features[batch]), labels[batch])
-                optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-                losses.append(loss.item())
-        metrics = {WEIGHT_KEY: len(labels), "loss": float(np.mean(losses))}
+        for _ in range(settings.local_steps):
+            drawn = torch.rand(len(labels)) < settings.sampling_rate
+            if not drawn.any():
+                continue
+            loss = nn.functional.cross_entropy(model(features[drawn]), labels[drawn])
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            losses.append(loss.item())
+        metrics = {WEIGHT_KEY: len(labels), "loss": float(np.mean(losses)) if losses else 0.0}
         return RecordDict({"arrays": weights(model), "metrics": MetricRecord({**metrics})})
 
     def train_privately(self, message: Message) -> RecordDict:

@@ -50,8 +50,12 @@ class FederationApp(ServerApp):
         settings = Settings.read(run_config, where)
         if clients < MIN_CLIENTS:
             raise InputError(f"--clients {clients}: a federation needs at least {MIN_CLIENTS} clients")
-        make_strategy(settings)
-        source, model = settings.source(), build_model(settings.model)
+        try:
+            make_strategy(settings)
+            source, model = settings.source(), build_model(settings.model)
+            cost = epsilon(rdp(settings.mechanism()), settings.delta) if settings.private else 0.0
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from error
         classes = number_of_classes(model, source.client(0, clients), "client 0")
         for index in range(clients):
             validate(source.client(index, clients), f"client {index} of {clients}", classes)
@@ -59,7 +63,6 @@ class FederationApp(ServerApp):
             validate(test, "the test set", classes)
         if settings.private:
             check_private(model)
-            cost = epsilon(rdp(settings.mechanism()), settings.delta)
             if cost > settings.epsilon:
                 raise InputError(
                     f"{where}: epsilon = {settings.epsilon:g}: one round alone costs {cost:.3g}; raise epsilon or "

@@ -15,15 +15,14 @@ from typing import IO
 from flwr.app import UserConfig
 from safetensors import SafetensorError
 
-from fl.client import PRIVATE_KEY, SEED_KEY
 from fl.engine import Apps, AppSpec, Options, Outcome, RoundEvent, SnapshotStore, parse_overrides, run_apps
-from fl.engine.engine import worker_count
+from fl.engine.app import PRIVATE_KEY, SEED_KEY, Checked
+from fl.engine.engine import one_thread, worker_count
 from fl.engine.flower import flower_log
 from fl.errors import BudgetSpentError, FedshardError, InputError, InterruptedRunError
 from fl.run import Manifest, MetricsLog, Printer, RunFolder, Summary, model_digest
 from fl.run.folder import code_digest, read_manifest, versions
 from fl.run.summary import headline, rounds_of
-from fl.server import FederationApp
 from fl.version import __version__
 
 _MIB = 2**20
@@ -42,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     FedshardError
         For everything that ends in one line.
     """
-    with _stdout_kept_for_json(arguments.json) as stream:
+    with one_thread(), _stdout_kept_for_json(arguments.json) as stream:
         summary = _run(arguments, Printer(stream))
     if arguments.json:
         print(json.dumps(asdict(summary)))
@@ -53,17 +52,15 @@ def _run(arguments: argparse.Namespace, printer: Printer) -> Summary:
     previous = find_run(arguments.resume, arguments.runs_dir) if arguments.resume else None
     spec = AppSpec.load(_app_folder(arguments.app, previous))
     manifest = _manifest(arguments, spec, previous)
+    if previous is not None:
+        read_manifest(previous).check_same(manifest)
     apps = Apps.load(spec)
-    checked = apps.server if isinstance(apps.server, FederationApp) else None
+    checked = apps.server if isinstance(apps.server, Checked) else None
     if checked:
         checked.preflight(manifest.config, manifest.clients, f"{spec.folder / 'pyproject.toml'}")
-    if previous is None:
-        folder = RunFolder.create(arguments.runs_dir, manifest)
-    else:
-        folder = RunFolder.reopen(previous)
+    folder = RunFolder.reopen(previous) if previous else RunFolder.create(arguments.runs_dir, manifest)
     try:
         if previous is not None:
-            folder.manifest.check_same(manifest)
             folder.update(status="running", error=None)
         options = _options(arguments, folder)
         mode = "resumed" if previous else f"seed {options.seed}"
@@ -175,7 +172,7 @@ def _manifest(arguments: argparse.Namespace, spec: AppSpec, previous: Path | Non
     """Describe the run that the command line asks for; what a resumed run leaves unsaid is as it was."""
     old = read_manifest(previous) if previous else None
     overrides = parse_overrides(arguments.config, spec.config)
-    config: UserConfig = {**(old.config if old and not arguments.config else spec.config), **overrides}
+    config: UserConfig = {**(old.config if old else spec.config), **overrides}
 
     def said(value: float | None, before: str, default: float | None) -> float | None:
         return value if value is not None else getattr(old, before) if old else default

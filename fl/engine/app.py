@@ -4,7 +4,7 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from flwr.app import UserConfig
 
@@ -13,7 +13,22 @@ from fl.errors import InputError
 from fl.nearest import suggest
 
 DEFAULT_CLIENTS = 10
+PRIVATE_KEY, SEED_KEY = "fedshard-private", "fedshard-seed"
+"""Node configuration that a simulated run adds: its private folder, and the seed that the secrets of simulated
+clients derive from. A node of a real deployment has neither."""
+
 _APP_FILE = "pyproject.toml"
+
+
+@runtime_checkable
+class Checked(Protocol):
+    """A ServerApp that can check everything a run needs before the run exists."""
+
+    def preflight(self, run_config: UserConfig, clients: int, where: str) -> None:
+        """Raise `InputError`, its one line starting with `where`, for the first thing that is wrong."""
+
+    def describe(self, run_config: UserConfig) -> list[str]:
+        """Return the lines that a run prints before its first round."""
 
 
 @dataclass(frozen=True)

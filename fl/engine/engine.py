@@ -188,7 +188,7 @@ def run_apps(
         outcome.arrays = result.arrays or outcome.arrays
 
     with ExitStack() as stack:
-        stack.enter_context(_one_thread())
+        stack.enter_context(one_thread())
         executor = _executor(apps, run_config, options, states)
         stack.callback(executor.close)
         stack.enter_context(_release_on_interrupt(executor))
@@ -234,8 +234,8 @@ def _executor(apps: Apps, run_config: UserConfig, options: Options, states: Node
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
-    """Hold torch to one thread per operation: two give other bits."""
+def one_thread() -> Iterator[None]:
+    """Hold torch to one thread per operation: two give other bits, and a pool of them does not survive a fork."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

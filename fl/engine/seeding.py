@@ -1,6 +1,7 @@
 """Seeds as data: every random stream of a run is a pure function of the run's seed and of what it is for."""
 
 import hashlib
+import json
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,9 +25,9 @@ def derive(seed: int, *labels: int | str, bits: int = 64) -> int:
     Returns
     -------
     int
-        An integer in ``[0, 2**bits)``: the head of BLAKE2b over the seed and the labels, unambiguously joined.
+        An integer in ``[0, 2**bits)``: the head of BLAKE2b over the JSON list of the seed and the labels.
     """
-    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in (seed, *labels))
+    text = json.dumps([seed, *labels])
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=64).digest(), "big") >> (512 - bits)
 
 
