@@ -5,7 +5,6 @@ no data, and a client that has nothing left to train on still replies (with nois
 and together with the bytes to send, before anything is sent.
 """
 
-import os
 import traceback
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +22,7 @@ from fl.engine.app import PRIVATE_KEY, SEED_KEY
 from fl.engine.grid import round_of
 from fl.engine.seeding import derive
 from fl.errors import FedshardError
+from fl.home import home
 from fl.model import build_model, evaluate, load_weights, tensors, weights
 from fl.privacy import RecordLedger, client_secret, event_streams, simulated_secret, train_private
 from fl.settings import Settings
@@ -69,8 +69,7 @@ class _Client:
     @cached_property
     def private_folder(self) -> Path:
         configured = self.context.node_config.get(PRIVATE_KEY)
-        home = Path(os.environ.get("FEDSHARD_HOME", Path.home() / ".fedshard"))
-        folder = Path(str(configured)) if configured else home / "private" / f"client-{self.index}"
+        folder = Path(str(configured)) if configured else home() / "private" / f"client-{self.index}"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return folder
 

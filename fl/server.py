@@ -8,12 +8,14 @@ import flwr.serverapp.strategy as flower_strategies
 from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict, UserConfig
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import Strategy
+from safetensors.numpy import save_file
 
 from fl.data.records import validate
 from fl.engine import EngineGrid, RoundEvent
 from fl.engine.flower import flower_log
 from fl.engine.seeding import derive, seeded
 from fl.errors import BudgetSpentError, InputError
+from fl.home import home
 from fl.model import build_model, evaluate, load_weights, number_of_classes, weights
 from fl.nearest import suggest
 from fl.privacy import check_private, epsilon, rdp
@@ -70,16 +72,19 @@ class FederationApp(ServerApp):
                 )
 
     def describe(self, run_config: UserConfig) -> list[str]:
-        """Return the lines that a run prints before its first round."""
+        """Return the lines that a simulated run prints before its first round."""
         settings = Settings.read(run_config)
-        if not settings.private:
-            return ["privacy: OFF: updates reveal the clients' records; switch on with -c privacy=dp-sgd"]
-        noise = settings.mechanism().noise_multiplier
-        return [
-            f"privacy: DP-SGD at every client, ε ≤ {settings.epsilon:g} per record at δ = {settings.delta:g} "
-            f"(noise multiplier {noise:.3f}, clipping norm {settings.clipping_norm:g})",
-            "simulated noise: whoever has the seed can remove it",
-        ]
+        simulated = "simulated noise: whoever has the seed can remove it"
+        return [_privacy_line(settings), *([simulated] if settings.private else [])]
+
+
+def _privacy_line(settings: Settings) -> str:
+    if not settings.private:
+        return "privacy: OFF: updates reveal the clients' records; switch on with -c privacy=dp-sgd"
+    return (
+        f"privacy: DP-SGD at every client, ε ≤ {settings.epsilon:g} per record at δ = {settings.delta:g} "
+        f"(noise multiplier {settings.mechanism().noise_multiplier:.3f}, clipping norm {settings.clipping_norm:g})"
+    )
 
 
 def make_strategy(settings: Settings) -> Strategy:
@@ -109,10 +114,24 @@ app = FederationApp()
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Train for the configured rounds, or until no record can afford another."""
+    """Train for the configured rounds, or until no record can afford another.
+
+    fedshard's engine observes the rounds and keeps the model. Elsewhere (Flower's simulation, a SuperLink) each
+    round is printed, and the model is written below the fedshard home folder.
+    """
     settings = Settings.read(context.run_config)
     federation = _Federation(settings, grid, context.run_id)
-    federation.run()
+    if isinstance(grid, EngineGrid):
+        federation.run()
+        return
+    print(_privacy_line(settings))
+    try:
+        federation.run()
+    finally:
+        path = home() / "models" / f"run-{context.run_id}.safetensors"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({name: array.numpy() for name, array in federation.arrays.items()}, path)
+        print(f"model of the newest round: {path}")
 
 
 class _Federation:
@@ -123,7 +142,7 @@ class _Federation:
         self._strategy = make_strategy(settings)
         self._test = settings.source().test()
         self._model = build_model(settings.model)
-        self._arrays = weights(self._model)
+        self.arrays = weights(self._model)
         self._participations: dict[int, int] = {}
         self._event_cost = rdp(settings.mechanism()) if settings.private else None
         self._report = grid.report if isinstance(grid, EngineGrid) else Printer().on_round
@@ -140,24 +159,24 @@ class _Federation:
                 )
             with seeded(derive(self._run_id, "round", server_round)):
                 metrics = self._round(server_round, view)
-            self._report(RoundEvent(server_round, self._settings.num_server_rounds, metrics, self._arrays))
+            self._report(RoundEvent(server_round, self._settings.num_server_rounds, metrics, self.arrays))
             self._snapshot(server_round)
 
     def _round(self, server_round: int, view: Grid) -> dict[str, float]:
         config = ConfigRecord()
-        requests = list(self._strategy.configure_train(server_round, self._arrays, config, view))
+        requests = list(self._strategy.configure_train(server_round, self.arrays, config, view))
         for message in requests:
             node = message.metadata.dst_node_id
             self._participations[node] = self._participations.get(node, 0) + 1
         arrays, trained = self._strategy.aggregate_train(server_round, self._exchange(requests))
-        self._arrays = arrays if arrays is not None else self._arrays
+        self.arrays = arrays if arrays is not None else self.arrays
         metrics = _floats("train", trained)
         if _evaluates_locally(self._settings):
-            requests = list(self._strategy.configure_evaluate(server_round, self._arrays, config, view))
+            requests = list(self._strategy.configure_evaluate(server_round, self.arrays, config, view))
             local = self._strategy.aggregate_evaluate(server_round, self._exchange(requests))
             metrics |= _floats("client", local)
         if self._test is not None:
-            load_weights(self._model, self._arrays)
+            load_weights(self._model, self.arrays)
             metrics |= {f"test_{name}": value for name, value in evaluate(self._model, self._test).items()}
         if self._event_cost is not None:
             metrics["epsilon"] = self._epsilon(max(self._participations.values()))
@@ -183,7 +202,7 @@ class _Federation:
     def _snapshot(self, server_round: int) -> None:
         if isinstance(self._grid, EngineGrid) and self._settings.strategy in _STATELESS:
             counts = {str(node): count for node, count in self._participations.items()}
-            state = RecordDict({"arrays": self._arrays, "round": MetricRecord({"number": server_round})})
+            state = RecordDict({"arrays": self.arrays, "round": MetricRecord({"number": server_round})})
             state["participations"] = MetricRecord({**counts})
             self._grid.snapshot(state)
 
@@ -192,7 +211,7 @@ class _Federation:
         state = self._grid.restored() if isinstance(self._grid, EngineGrid) else None
         if state is None:
             return 1
-        self._arrays = state.array_records["arrays"]
+        self.arrays = state.array_records["arrays"]
         counts = state.metric_records["participations"]
         self._participations = {int(node): int(count) for node, count in counts.items()}  # type: ignore[arg-type]
         return int(state.metric_records["round"]["number"]) + 1  # type: ignore[arg-type]

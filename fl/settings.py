@@ -1,6 +1,7 @@
 """The configuration of a fedshard app: ``[tool.flwr.app.config]``, read once, checked, typed."""
 
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Any, Literal
 
 from flwr.app import UserConfig
@@ -147,7 +148,7 @@ class Settings:
         noise = self.noise_multiplier
         if noise == "auto":
             steps = self.local_steps * self.num_server_rounds
-            noise = calibrate(self.epsilon, self.delta, self.sampling_rate, steps)
+            noise = _calibrated(self.epsilon, self.delta, self.sampling_rate, steps)
         return Mechanism(self.sampling_rate, noise, self.local_steps)
 
     def _check_ranges(self, where: str) -> None:
@@ -172,6 +173,9 @@ class Settings:
             need(self.noise_multiplier == "auto", "noise-multiplier", 'a number above 0, or "auto"')
         else:
             need(0 < self.noise_multiplier < float("inf"), "noise-multiplier", 'above 0, or "auto"')
+
+
+_calibrated = lru_cache(calibrate)  # clients ask in every round, and a search takes up to a second
 
 
 def _checked(where: str, key: str, value: Any, kind: Any) -> Any:
