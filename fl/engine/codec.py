@@ -11,12 +11,43 @@ import base64
 import json
 from typing import Any
 
+import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, MetricRecord, RecordDict
+from numpy.typing import NDArray
+
+from fl.engine.flower import SType
 
 _LENGTH_BYTES = 8
+_PLAIN_TYPES = ("float16", "float32", "float64", "int32", "int64", "uint8", "bool")
 _BYTES_TAG = "$b64"
 EMPTY = b""
 """The encoding of an empty record dictionary."""
+
+
+class DecodedArray(Array):
+    """An array read from the wire, quick to turn into NumPy: what a small model's messages spend most time on."""
+
+    def __init__(self, dtype: str, shape: tuple[int, ...], stype: str, data: bytes) -> None:
+        vars(self).update(dtype=dtype, shape=shape, stype=stype, data=data)
+
+    def numpy(self) -> NDArray[Any]:
+        """Return a writable copy of the values, as the base class does."""
+        view = values(self)
+        return super().numpy() if view is None else view.reshape(self.shape).copy()
+
+
+def values(array: Array) -> NDArray[Any] | None:
+    """View an array's values in place, flat; None where only NumPy's own reader can tell.
+
+    NumPy parses its text header anew for each array, which takes longer than copying a small one.
+    """
+    data = array.data
+    if array.dtype not in _PLAIN_TYPES or array.stype != SType.NUMPY or data[:8] != b"\x93NUMPY\x01\x00":
+        return None
+    start = 10 + int.from_bytes(data[8:10], "little")
+    if f"'descr': '{np.dtype(array.dtype).str}', 'fortran_order': False" not in data[10:start].decode("latin1"):
+        return None
+    return np.frombuffer(data, dtype=array.dtype, offset=start)
 
 
 def encode(content: RecordDict) -> bytes:
@@ -66,11 +97,10 @@ def decode(data: bytes | memoryview) -> RecordDict:
     content = RecordDict()
     for name, kind, body in header:
         if kind == "array":
-            arrays: dict[str, Array] = {}
+            content[name] = arrays = ArrayRecord()
             for key, dtype, shape, stype, size in body:
-                arrays[key] = Array(dtype, tuple(shape), stype, bytes(view[offset : offset + size]))
+                arrays[key] = DecodedArray(dtype, tuple(shape), stype, bytes(view[offset : offset + size]))
                 offset += size
-            content[name] = ArrayRecord(arrays)
         elif kind == "metric":
             content[name] = MetricRecord(dict(body))
         else:

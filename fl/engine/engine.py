@@ -1,5 +1,6 @@
 """Running a ServerApp and a ClientApp together on this machine."""
 
+import gc
 import math
 import os
 import signal
@@ -189,6 +190,9 @@ def run_apps(
 
     with ExitStack() as stack:
         stack.enter_context(one_thread())
+        # What is loaded by now stays: keep the collector, and the memory shared with forked workers, off it.
+        gc.freeze()
+        stack.callback(gc.unfreeze)
         executor = _executor(apps, run_config, options, states)
         stack.callback(executor.close)
         stack.enter_context(_release_on_interrupt(executor))

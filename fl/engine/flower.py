@@ -14,7 +14,7 @@ from flwr.app import Context, Error, Message, Metadata, RecordDict, UserConfig
 from flwr.clientapp import ClientApp
 from flwr.clientapp.client_app import LoadClientAppError
 from flwr.common.config import flatten_dict, get_project_config
-from flwr.common.constant import NUM_PARTITIONS_KEY, PARTITION_ID_KEY, SUPERLINK_NODE_ID, ErrorCode
+from flwr.common.constant import NUM_PARTITIONS_KEY, PARTITION_ID_KEY, SUPERLINK_NODE_ID, ErrorCode, SType
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import ServerApp
 from flwr.serverapp.server_app import LoadServerAppError
@@ -30,6 +30,7 @@ __all__ = [
     "ErrorCode",
     "NodeInfo",
     "Run",
+    "SType",
     "flatten_dict",
     "get_project_config",
 ]

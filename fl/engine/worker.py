@@ -15,15 +15,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from flwr.app import Array, ArrayRecord, Error, Message, MetricRecord, RecordDict, UserConfig
+from flwr.app import ArrayRecord, Error, Message, MetricRecord, RecordDict, UserConfig
 from flwr.clientapp import ClientApp
-from numpy.typing import NDArray
 
 from fl.engine import codec, flower
 from fl.engine.seeding import seeded
-
-_NUMPY = "numpy.ndarray"
-_FLOATS = ("float16", "float32", "float64")
 
 
 @dataclass(frozen=True)
@@ -155,18 +151,11 @@ def _check_finite(content: RecordDict) -> None:
 
 def _numbers(record: Any) -> Iterable[tuple[str, Any]]:
     if isinstance(record, ArrayRecord):
-        return ((name, _values(array)) for name, array in record.items() if array.stype == _NUMPY)
+        numeric = ((name, array) for name, array in record.items() if array.stype == flower.SType.NUMPY)
+        return ((name, array.numpy() if (v := codec.values(array)) is None else v) for name, array in numeric)
     if isinstance(record, MetricRecord):
         return ((name, np.asarray(value)) for name, value in record.items())
     return ()
-
-
-def _values(array: Array) -> NDArray[Any]:
-    """View an array's values in place: parsing NumPy's text header costs more than all the rest of a small reply."""
-    if array.dtype not in _FLOATS or array.data[:8] != b"\x93NUMPY\x01\x00":
-        return array.numpy()
-    start = 10 + int.from_bytes(array.data[8:10], "little")
-    return np.frombuffer(array.data, dtype=array.dtype, offset=start)
 
 
 def serve(connection: Connection, app: ClientApp, run_config: UserConfig) -> None:
