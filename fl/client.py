@@ -97,22 +97,20 @@ class _Client:
         return model
 
     def train_openly(self, message: Message) -> RecordDict:
-        """Plain SGD: the same steps and draws as under privacy, without clipping, noise and equal weights."""
+        """Plain SGD on shuffled minibatches, weighted by the number of rows."""
         settings, model = self.settings, self.model(message)
         features, labels = tensors(self.rows[0])
         optimizer = torch.optim.SGD(model.parameters(), settings.learning_rate, settings.momentum)
         model.train()
         losses = []
-        for _ in range(settings.local_steps):
-            drawn = torch.rand(len(labels)) < settings.sampling_rate
-            if not drawn.any():
-                continue
-            loss = nn.functional.cross_entropy(model(features[drawn]), labels[drawn])
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            losses.append(loss.item())
-        metrics = {WEIGHT_KEY: len(labels), "loss": float(np.mean(losses)) if losses else 0.0}
+        for _ in range(settings.local_epochs):
+            for batch in torch.split(torch.randperm(len(labels)), settings.batch_size):
+                loss = nn.functional.cross_entropy(model(features[batch]), labels[batch])
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                losses.append(loss.item())
+        metrics = {WEIGHT_KEY: len(labels), "loss": float(np.mean(losses))}
         return RecordDict({"arrays": weights(model), "metrics": MetricRecord({**metrics})})
 
     def train_privately(self, message: Message) -> RecordDict:
@@ -149,7 +147,7 @@ class _Client:
             mechanism=mechanism,
             clipping_norm=settings.clipping_norm,
             expected_batch_size=settings.expected_batch_size,
-            learning_rate=settings.learning_rate,
+            learning_rate=settings.dp_learning_rate,
             momentum=settings.momentum,
             loss_fn=nn.functional.cross_entropy,
             coins=streams.coins,

@@ -45,12 +45,10 @@ class Settings:
         Share of the clients asked in each round.
     strategy : str
         Name of a Flower strategy, e.g. ``FedAvg`` or ``FedAdam``.
-    local_steps : int
-        Steps of SGD at a client per round.
-    sampling_rate : float
-        Probability with which a record enters a step (Poisson sampling); 1 for full batches.
-    learning_rate, momentum : float
-        Of each client's SGD; the momentum is at rest when a round begins.
+    momentum : float
+        Of each client's SGD, with privacy on or off; at rest when a round begins.
+    learning_rate, local_epochs, batch_size : float, int, int
+        Of each client's training where privacy is off.
     privacy : str
         ``dp-sgd`` or ``off``.
     epsilon, delta : float
@@ -60,8 +58,14 @@ class Settings:
         the budget.
     clipping_norm : float
         Bound on the L2 norm of each record's gradient.
+    dp_learning_rate : float
+        Step size of DP-SGD; not `learning_rate`, because clipped gradients have another scale.
+    local_steps : int
+        Steps of DP-SGD per round.
+    sampling_rate : float
+        Probability with which a record enters a step of DP-SGD (Poisson sampling); 1 for full batches.
     expected_batch_size : float
-        The divisor of a step's summed gradients under privacy: configured, because the true size is private.
+        The divisor of a step's summed gradients: configured, because the true size is private.
     """
 
     model: str
@@ -76,15 +80,18 @@ class Settings:
     data_seed: int = 0
     fraction_train: float = 1.0
     strategy: str = "FedAvg"
-    local_steps: int = 1
-    sampling_rate: float = 1.0
-    learning_rate: float = 0.1
     momentum: float = 0.0
+    learning_rate: float = 0.1
+    local_epochs: int = 1
+    batch_size: int = 16
     privacy: Literal["dp-sgd", "off"] = "dp-sgd"
     epsilon: float = 8.0
     delta: float = 1e-5
     noise_multiplier: float | Literal["auto"] = "auto"
     clipping_norm: float = 1.0
+    dp_learning_rate: float = 1.0
+    local_steps: int = 1
+    sampling_rate: float = 1.0
     expected_batch_size: float = 32.0
 
     @classmethod
@@ -157,9 +164,16 @@ class Settings:
                 value = getattr(self, key.replace("-", "_"))
                 raise InputError(f"{where}: {key} = {value!r}: must be {rule}")
 
-        for key in ("num-server-rounds", "local-steps"):
+        for key in ("num-server-rounds", "local-epochs", "batch-size", "local-steps"):
             need(getattr(self, key.replace("-", "_")) >= 1, key, "a whole number from 1")
-        for key in ("learning-rate", "epsilon", "clipping-norm", "expected-batch-size", "partition-alpha"):
+        for key in (
+            "learning-rate",
+            "dp-learning-rate",
+            "epsilon",
+            "clipping-norm",
+            "expected-batch-size",
+            "partition-alpha",
+        ):
             need(0 < getattr(self, key.replace("-", "_")) < float("inf"), key, "above 0")
         need(self.data_seed >= 0, "data-seed", "0 or more")
         need(0 <= self.momentum < 1, "momentum", "from 0 to below 1")

@@ -153,8 +153,8 @@ def digits_copy(tmp_path, old="", new=""):
     [
         ("num-server-rounds = 10\n", "", "the key 'num-server-rounds' is missing"),
         ("num-server-rounds", "num-server-round", "did you mean 'num-server-rounds'"),
-        ("learning-rate = 1.5", 'learning-rate = "fast"', "learning-rate = 'fast': expected a number"),
-        ("learning-rate = 1.5", "learning-rate = -1.0", "must be above 0"),
+        ("\nlearning-rate = 0.1", '\nlearning-rate = "fast"', "learning-rate = 'fast': expected a number"),
+        ("\nlearning-rate = 0.1", "\nlearning-rate = -1.0", "must be above 0"),
         ("clipping-norm = 1.0", "clipping-norm = nan", "must be above 0"),
         ("sklearn:digits", "sklearn:digit", "did you mean 'digits'"),
         ("digits_model:build", "digits_model:biuld", "biuld"),
