@@ -3,8 +3,8 @@
 import argparse
 import json
 import sys
-from pathlib import Path
 
+from fl.commands.run import find_app
 from fl.data import describe_split, plot_split
 from fl.engine import AppSpec, parse_overrides
 from fl.settings import Settings
@@ -12,7 +12,7 @@ from fl.settings import Settings
 
 def run(arguments: argparse.Namespace) -> int:
     """Draw the split of an app whose configuration names its data."""
-    spec = AppSpec.load(Path(arguments.app))
+    spec = AppSpec.load(find_app(arguments.app))
     sys.path.insert(0, str(spec.folder))
     config = {**spec.config, **parse_overrides(arguments.config, spec.config)}
     settings = Settings.read(config, str(spec.folder / "pyproject.toml"))

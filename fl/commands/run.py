@@ -15,6 +15,7 @@ from typing import IO
 from flwr.app import UserConfig
 from safetensors import SafetensorError
 
+import scenarios
 from fl.engine import Apps, AppSpec, Options, Outcome, RoundEvent, SnapshotStore, parse_overrides, run_apps
 from fl.engine.app import PRIVATE_KEY, SEED_KEY, Checked
 from fl.engine.engine import one_thread, worker_count
@@ -160,9 +161,15 @@ def find_run(name: str, root: Path) -> Path:
     return root / name if (root / name).is_dir() else Path(name)
 
 
+def find_app(name: str) -> Path:
+    """Find an app by its folder, or one of the scenarios that fedshard ships by its name."""
+    shipped = Path(scenarios.__path__[0]) / Path(name).name
+    return shipped if not Path(name).exists() and shipped.is_dir() else Path(name)
+
+
 def _app_folder(given: str | None, previous: Path | None) -> Path:
     if given is not None:
-        return Path(given)
+        return find_app(given)
     if previous is None:
         raise InputError("fedshard run needs an app folder, e.g. `fedshard run scenarios/digits`")
     return Path(read_manifest(previous).app)

@@ -20,6 +20,7 @@ from flwr.clientapp import ClientApp
 
 from fl.engine import codec, flower
 from fl.engine.launcher import Launcher, WorkerHandle
+from fl.engine.seeding import seeded
 from fl.engine.worker import Call, Reply, error_reply, execute, receive_reply, send_call
 
 StateOf = Callable[[int], bytes]
@@ -80,7 +81,7 @@ class InlineExecutor:
         """Execute the call now."""
         future: Future[Reply | None] = Future()
         node, server = call.metadata["dst_node_id"], call.metadata["src_node_id"]
-        with self._lock:
+        with self._lock, seeded(call.seed):
             reply = execute(self._app, call, self._states[node], self._run_config)
             flower.set_identity(call.metadata["run_id"], server)
             self._states.update(node, reply.state)

@@ -31,16 +31,21 @@ def derive(seed: int, *labels: int | str, bits: int = 64) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=64).digest(), "big") >> (512 - bits)
 
 
+def seed_generators(seed: int) -> None:
+    """Seed Python's, NumPy's and torch's global generators."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.default_generator.manual_seed(seed % 2**63)
+
+
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed Python's, NumPy's and torch's global generators for a block, then put back what was there.
+    """Seed the global generators for a block, then put back what was there.
 
     Not for use from two threads at once: the generators belong to the process.
     """
     before = random.getstate(), np.random.get_state(), torch.random.get_rng_state()
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.default_generator.manual_seed(seed % 2**63)
+    seed_generators(seed)
     try:
         yield
     finally:

@@ -19,7 +19,7 @@ from flwr.app import ArrayRecord, Error, Message, MetricRecord, RecordDict, User
 from flwr.clientapp import ClientApp
 
 from fl.engine import codec, flower
-from fl.engine.seeding import seeded
+from fl.engine.seeding import seed_generators
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,8 @@ def error_reply(call: Call, code: int, reason: str, details: str = "") -> Reply:
 def execute(app: ClientApp, call: Call, state: bytes, run_config: UserConfig) -> Reply:
     """Run one call through a ClientApp; every failure of the app becomes an error reply.
 
+    The caller seeds the generators with the call's seed: a worker just does, this process also puts them back.
+
     Parameters
     ----------
     app : ClientApp
@@ -113,8 +115,7 @@ def execute(app: ClientApp, call: Call, state: bytes, run_config: UserConfig) ->
     context.state = codec.decode(state)
     message = flower.build_message(metadata, content=codec.decode(call.content))
     try:
-        with seeded(call.seed):
-            reply = app(message, context)
+        reply = app(message, context)
         if not isinstance(reply, Message):
             raise TypeError(f"the ClientApp returned {type(reply).__name__}, not a Message")
         if context.run_config != run_config:
@@ -174,7 +175,9 @@ def serve(connection: Connection, app: ClientApp, run_config: UserConfig) -> Non
                 content = connection.recv_bytes()
         except (EOFError, OSError):
             return
-        reply = execute(app, Call(content=content, **header), state, run_config)
+        call = Call(content=content, **header)
+        seed_generators(call.seed)
+        reply = execute(app, call, state, run_config)
         sys.stdout.flush()  # a worker may be killed at any time: what the app printed must not wait in a buffer
         fields = asdict(reply)
         body, new_state = fields.pop("body"), fields.pop("state")
