@@ -25,6 +25,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps(figures))
     else:
         for name, value in figures.items():
-            print(f"{name.replace('_', ' ')}: {value}")
+            text = ", ".join(f"{k} {v:g}" for k, v in value.items()) if isinstance(value, dict) else f"{value:.4g}"
+            print(f"{name.replace('_', ' ')}: {text}")
         print(f"wrote {arguments.out}")
     return 0

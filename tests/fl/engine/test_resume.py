@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import resource
 import signal
 import time
 from pathlib import Path
@@ -170,6 +171,22 @@ def test_a_run_folder_in_use_is_refused(tmp_path, capsys, uninterrupted):
     assert "in use by another process" in capsys.readouterr().err
     os.kill(pid, signal.SIGINT)
     status_of(pid)
+
+
+def test_a_full_disk_is_one_line_and_the_run_goes_on_later(tmp_path, uninterrupted, capfd):
+    runs, limit = tmp_path / "runs", 60_000  # the record needs more; a write past it fails as on a full disk
+    pid = os.fork()
+    if pid == 0:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        os._exit(main([str(argument) for argument in ("run", *JOBS["adam"], "--runs-dir", runs)]))
+    assert status_of(pid) == 2
+    lines = capfd.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert "replies-0.log: disk full; what was recorded before is intact" in lines[0]
+    (folder,) = runs.iterdir()
+    assert 0 < (folder / "replies-0.log").stat().st_size <= limit
+    assert status_of(in_child(["run", "--resume", folder.name, "--runs-dir", runs])) == 0
+    assert outcome(runs)["summary"]["model_digest"] == uninterrupted["adam"][0]
 
 
 def test_a_completed_run_is_not_resumed(tmp_path, capsys):
