@@ -123,8 +123,6 @@ class _Client:
             reply = ledger.released(name, event, request)
             if reply is None:
                 reply = self._charged_update(ledger, name, event, request, message)
-        except FedshardError:
-            raise
         except Exception:
             # The reason of an error reply travels to the server: what failed, and on which rows, stays here.
             with (self.private_folder / "errors.log").open("a", encoding="utf-8") as log:

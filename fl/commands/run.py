@@ -5,6 +5,7 @@ import contextlib
 import json
 import logging
 import math
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -210,12 +211,20 @@ def _options(arguments: argparse.Namespace, folder: RunFolder) -> Options:
 
 @contextlib.contextmanager
 def _stdout_kept_for_json(active: bool) -> Iterator[IO[str] | None]:
-    """With --json, whatever the apps print goes to standard error, so that standard output is one object."""
-    level = logging.WARNING
-    with flower_log(level):
+    """With --json, whatever the apps print goes to standard error, so that standard output is one object.
+
+    The descriptor is redirected too: workers and what apps start as processes of their own write to it.
+    """
+    with flower_log(logging.WARNING):
         if not active:
             yield None
             return
         sys.stdout.flush()
-        with contextlib.redirect_stdout(sys.stderr):
-            yield sys.stderr
+        kept = os.dup(1)
+        os.dup2(2, 1)
+        try:
+            with contextlib.redirect_stdout(sys.stderr):
+                yield sys.stderr
+        finally:
+            os.dup2(kept, 1)
+            os.close(kept)
