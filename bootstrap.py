@@ -27,17 +27,21 @@ def set_up() -> None:
     if PYTHON.exists() and stamp.exists() and stamp.read_text() == wanted:
         return
     print(f"setting up {ENVIRONMENT} (a few minutes the first time) ...", flush=True)
-    if not PYTHON.exists():
-        venv.create(ENVIRONMENT, with_pip=True)
+    pip_works = PYTHON.exists() and run("pip", "--version", quiet=True) == 0
+    if not pip_works:  # also after a first attempt that failed half-way
+        venv.create(ENVIRONMENT, clear=True, with_pip=True)
     pip = [PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, "--constraint", "constraints.txt", "--editable", ".[dev]"], cwd=ROOT, check=True)
     stamp.write_text(wanted)
 
 
-def run(*command: str | Path) -> int:
-    """Run a command of the environment in the project's folder and return its exit status."""
+def run(*command: str | Path, quiet: bool = False) -> int:
+    """Run a module of the environment in the project's folder and return its exit status."""
     environment = {**os.environ, "FLWR_TELEMETRY_ENABLED": os.environ.get("FLWR_TELEMETRY_ENABLED", "0")}
-    return subprocess.run([PYTHON, "-m", *command], cwd=ROOT, env=environment).returncode
+    output = subprocess.DEVNULL if quiet else None
+    return subprocess.run(
+        [PYTHON, "-m", *command], cwd=ROOT, env=environment, stdout=output, stderr=output
+    ).returncode
 
 
 def main() -> int:
@@ -51,11 +55,12 @@ def main() -> int:
     try:
         set_up()
     except subprocess.CalledProcessError as error:
-        print(f"bootstrap: pip failed with status {error.returncode}; its message is above", file=sys.stderr)
+        print(f"bootstrap: setting up failed ({error}); its message is above", file=sys.stderr)
         return 1
     task, arguments = sys.argv[1], sys.argv[2:]
     if task == "run":
-        return run("fl.cli", "run", *(arguments or ["scenarios/digits"]))
+        app = [] if arguments and not arguments[0].startswith("-") else ["scenarios/digits"]
+        return run("fl.cli", "run", *app, *arguments)
     checks = (("ruff", "check", "."), ("ruff", "format", "--check", "."), ("mypy",))
     failed = [" ".join(check) for check in checks if run(*check)]
     tests = run("pytest", *arguments)  # last, so that the output ends with pytest's summary

@@ -5,6 +5,7 @@ no data, and a client that has nothing left to train on still replies (with nois
 and together with the bytes to send, before anything is sent.
 """
 
+import hashlib
 import traceback
 from dataclasses import dataclass
 from functools import cached_property
@@ -37,9 +38,14 @@ app = ClientApp()
 def train(message: Message, context: Context) -> Message:
     """Train the received model on this client's rows and reply with the new weights."""
     client = _Client(Settings.read(context.run_config), context)
-    if client.settings.private:
+    if not client.settings.private:
+        return Message(client.train_openly(message), reply_to=message)
+    try:
         return Message(client.train_privately(message), reply_to=message)
-    return Message(client.train_openly(message), reply_to=message)
+    except Exception:
+        # The reason of an error reply travels to the server: what failed, and on which rows, stays here.
+        client.note(traceback.format_exc())
+        raise ClientError("training failed; client.log in this client's private folder says why") from None
 
 
 @app.evaluate()
@@ -83,7 +89,10 @@ class _Client:
         """The rows to train on and those held out, by record id."""
         clients = int(self.context.node_config["num-partitions"])
         records = self.settings.source().client(self.index, clients).sorted_by_id()
-        return split_held_out(records, self.settings.local_test_fraction, self.settings.data_seed)
+        settings = self.settings
+        return split_held_out(
+            records, settings.local_test_fraction, settings.data_seed, keep_one=not settings.private
+        )
 
     @property
     def held_out(self) -> Records:
@@ -116,28 +125,28 @@ class _Client:
     def train_privately(self, message: Message) -> RecordDict:
         """DP-SGD, charged before the reply is returned; a repeated request gets the same bytes again."""
         name = f"client-{self.index}"
-        ledger = RecordLedger(self.private_folder / "ledger.sqlite")
         request = codec.encode(message.content)
         event = f"run {self.context.run_id} round {round_of(message)}"
-        try:
-            reply = ledger.released(name, event, request)
-            if reply is None:
-                reply = self._charged_update(ledger, name, event, request, message)
-        except Exception:
-            # The reason of an error reply travels to the server: what failed, and on which rows, stays here.
-            with (self.private_folder / "errors.log").open("a", encoding="utf-8") as log:
-                log.write(f"{name}, {event}\n{traceback.format_exc()}\n")
-            raise ClientError("training failed; errors.log in this client's private folder says why") from None
+        ledger = RecordLedger(self.private_folder / "ledger.sqlite")
+        reply = ledger.released(name, event, request)
+        if reply is None:
+            reply = self._charged_update(ledger, name, event, request, message)
         return codec.decode(reply)
 
     def _charged_update(self, ledger: RecordLedger, name: str, event: str, request: bytes, message: Message) -> bytes:
         settings, mechanism = self.settings, self.settings.mechanism()
         rows = self.rows[0]
-        within = ledger.affordable(name, rows.ids, mechanism, settings.epsilon, settings.delta)
+        before = ledger.charged(name, event, request)
+        if before is None:
+            within = ledger.affordable(name, rows.ids, mechanism, settings.epsilon, settings.delta)
+        else:
+            within = np.isin(rows.ids, before)
         eligible = rows.select(within)
+        if len(eligible) < len(rows):
+            self.note(f"{len(rows) - len(eligible)} of {len(rows)} records have spent their budget and stay out")
         model = self.model(message)
         features, labels = tensors(eligible)
-        streams = event_streams(self.secret, event, request)
+        streams = event_streams(self.secret, event, request + _fingerprint(eligible, settings))
         train_private(
             model,
             features,
@@ -154,8 +163,21 @@ class _Client:
         update = RecordDict({"arrays": weights(model), "metrics": MetricRecord({WEIGHT_KEY: 1})})
         return ledger.charge(name, event, request, codec.encode(update), mechanism, eligible.ids)
 
+    def note(self, text: str) -> None:
+        """Keep something that only this client may know."""
+        with (self.private_folder / "client.log").open("a", encoding="utf-8") as log:
+            log.write(f"client-{self.index}, run {self.context.run_id}: {text}\n")
 
-def split_held_out(records: Records, fraction: float, seed: int) -> tuple[Records, Records]:
+
+def _fingerprint(rows: Records, settings: Settings) -> bytes:
+    """Digest all that a noised value is computed from: other rows or settings must never get the same noise."""
+    digest = hashlib.sha256(repr(settings).encode())
+    for column in (rows.ids, rows.features, rows.labels):
+        digest.update(np.ascontiguousarray(column).tobytes())
+    return digest.digest()
+
+
+def split_held_out(records: Records, fraction: float, seed: int, keep_one: bool) -> tuple[Records, Records]:
     """Split a client's rows into those to train on and those held out.
 
     Which side a row is on depends on its own id and the seed alone, so rows may come and go without moving others.
@@ -168,17 +190,20 @@ def split_held_out(records: Records, fraction: float, seed: int) -> tuple[Record
         Expected share held out, from 0 to below 1.
     seed : int
         The data seed.
+    keep_one : bool
+        Whether to train on one row where all would be held out. Not under privacy: there, whether a row takes part
+        must not depend on other rows.
 
     Returns
     -------
     tuple of Records
-        Training rows (at least one) and rows held out.
+        Training rows and rows held out.
     """
     if fraction == 0:
         nothing = np.zeros(len(records), dtype=bool)
         return records, records.select(nothing)
     draws = np.array([derive(seed, "held out", int(number), bits=53) for number in records.ids])
     held_out = draws < fraction * 2**53
-    if held_out.all():
+    if keep_one and held_out.all():
         held_out[np.argmax(draws)] = False
     return records.select(~held_out), records.select(held_out)

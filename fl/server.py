@@ -160,7 +160,7 @@ class _Federation:
             with seeded(derive(self._run_id, "round", server_round)):
                 metrics = self._round(server_round, view)
             self._report(RoundEvent(server_round, self._settings.num_server_rounds, metrics, self.arrays))
-            self._snapshot(server_round)
+            self._snapshot(server_round, metrics)
 
     def _round(self, server_round: int, view: Grid) -> dict[str, float]:
         config = ConfigRecord()
@@ -199,22 +199,26 @@ class _Federation:
         counts = self._participations
         return {node for node in counts if self._epsilon(counts[node] + 1) > self._settings.epsilon}
 
-    def _snapshot(self, server_round: int) -> None:
+    def _snapshot(self, server_round: int, metrics: dict[str, float]) -> None:
         if isinstance(self._grid, EngineGrid) and self._settings.strategy in _STATELESS:
             counts = {str(node): count for node, count in self._participations.items()}
             state = RecordDict({"arrays": self.arrays, "round": MetricRecord({"number": server_round})})
             state["participations"] = MetricRecord({**counts})
+            state["metrics"] = MetricRecord({**metrics})
             self._grid.snapshot(state)
 
     def _restore(self) -> int:
-        """Take over the newest snapshot and return the round to start with."""
+        """Take over the newest snapshot, report its round again, and return the round to start with."""
         state = self._grid.restored() if isinstance(self._grid, EngineGrid) else None
         if state is None:
             return 1
         self.arrays = state.array_records["arrays"]
         counts = state.metric_records["participations"]
         self._participations = {int(node): int(count) for node, count in counts.items()}  # type: ignore[arg-type]
-        return int(state.metric_records["round"]["number"]) + 1  # type: ignore[arg-type]
+        server_round = int(state.metric_records["round"]["number"])  # type: ignore[arg-type]
+        metrics = {name: float(value) for name, value in state.metric_records["metrics"].items()}  # type: ignore[arg-type]
+        self._report(RoundEvent(server_round, self._settings.num_server_rounds, metrics, self.arrays))
+        return server_round + 1
 
 
 class _View:

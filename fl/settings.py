@@ -201,6 +201,8 @@ def _checked(where: str, key: str, value: Any, kind: Any) -> Any:
         if type(value) is not kind:
             raise InputError(f"{where}: {key} = {value!r}: expected {expected[kind]}")
         return value
+    if isinstance(value, bool):
+        raise InputError(f"{where}: {key} = {value!r}: expected a number or a word")
     try:  # noise-multiplier: a number, a number that an override wrote as a string, or a word
         return float(value)
     except ValueError:

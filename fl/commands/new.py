@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import shlex
 from importlib.resources import files
 from pathlib import Path
 
@@ -27,5 +28,6 @@ def run(arguments: argparse.Namespace) -> int:
         text = template.read_text(encoding="utf-8")
         target = folder / template.name.removesuffix(".tmpl").replace("PACKAGE", package)
         target.write_text(text.replace("@NAME@", folder.name).replace("@PACKAGE@", package), encoding="utf-8")
-    print(f"made {folder}: edit {folder / f'{package}_task.py'}, then run it with: fedshard run {folder}")
+    task = folder / f"{package}_task.py"
+    print(f"made {folder}: edit {task}, then run it with: fedshard run {shlex.quote(str(folder))}")
     return 0

@@ -2,17 +2,18 @@
 
 import argparse
 import contextlib
-import json
 import logging
 import math
 import os
 import sys
 import time
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO
 
+import flwr.serverapp
 from flwr.app import UserConfig
 from safetensors import SafetensorError
 
@@ -24,7 +25,7 @@ from fl.engine.flower import flower_log
 from fl.errors import BudgetSpentError, FedshardError, InputError, InterruptedRunError
 from fl.run import Manifest, MetricsLog, Printer, RunFolder, Summary, model_digest
 from fl.run.folder import code_digest, read_manifest, versions
-from fl.run.summary import headline, rounds_of
+from fl.run.summary import headline, rounds_of, to_json
 from fl.version import __version__
 
 _MIB = 2**20
@@ -43,21 +44,25 @@ def run(arguments: argparse.Namespace) -> int:
     FedshardError
         For everything that ends in one line.
     """
-    with one_thread(), _stdout_kept_for_json(arguments.json) as stream:
-        summary = _run(arguments, Printer(stream))
-    if arguments.json:
-        print(json.dumps(asdict(summary)))
+    summaries: list[Summary] = []
+    try:
+        with one_thread(), _stdout_kept_for_json(arguments.json) as stream:
+            _run(arguments, Printer(stream), summaries.append)
+    finally:  # a run that was stopped has a model and an ε too
+        if arguments.json and summaries:
+            print(to_json(asdict(summaries[-1])))
     return 0
 
 
-def _run(arguments: argparse.Namespace, printer: Printer) -> Summary:
-    previous = find_run(arguments.resume, arguments.runs_dir) if arguments.resume else None
+def _run(arguments: argparse.Namespace, printer: Printer, on_end: Callable[[Summary], None]) -> None:
+    previous = find_run(arguments.resume, arguments.runs_dir) if arguments.resume is not None else None
     spec = AppSpec.load(_app_folder(arguments.app, previous))
     manifest = _manifest(arguments, spec, previous)
     if previous is not None:
         read_manifest(previous).check_same(manifest)
     apps = Apps.load(spec)
     checked = apps.server if isinstance(apps.server, Checked) else None
+    printer.rounds_reported = checked is not None
     if checked:
         checked.preflight(manifest.config, manifest.clients, f"{spec.folder / 'pyproject.toml'}")
     folder = RunFolder.reopen(previous) if previous else RunFolder.create(arguments.runs_dir, manifest)
@@ -68,18 +73,23 @@ def _run(arguments: argparse.Namespace, printer: Printer) -> Summary:
         mode = "resumed" if previous else f"seed {options.seed}"
         printer.console.print(
             f"fedshard {__version__}  {spec.name}  {options.clients} simulated clients  "
-            f"{worker_count(options)} workers  {mode}  [bold]{folder.path}[/bold]"
+            f"{worker_count(options)} workers  {mode}  {folder.path}"
         )
         for line in checked.describe(manifest.config) if checked else []:
             printer.console.print(line, style="bold red" if "OFF" in line else "")
-        return _execute(apps, folder, options, arguments, printer)
+        _execute(apps, folder, options, arguments, printer, on_end)
     finally:
         folder.close()
 
 
 def _execute(
-    apps: Apps, folder: RunFolder, options: Options, arguments: argparse.Namespace, printer: Printer
-) -> Summary:
+    apps: Apps,
+    folder: RunFolder,
+    options: Options,
+    arguments: argparse.Namespace,
+    printer: Printer,
+    on_end: Callable[[Summary], None],
+) -> None:
     """Run the apps and leave the folder in a state that says how it ended, whatever happens."""
     outcome, started = Outcome(), time.monotonic()
     status, error = "failed", None
@@ -108,14 +118,25 @@ def _execute(
         raise
     except Exception as failure:
         error = f"{type(failure).__name__}: {failure}"
-        raise
+        printer.stop()
+        print("".join(_app_traceback(failure)), end="", file=sys.stderr)
+        raise FedshardError(f"the ServerApp raised {error}") from failure
     finally:
         printer.stop()
         summary = _finish(folder, outcome, time.monotonic() - started, status, error)
+        on_end(summary)
     if not outcome.recorded:
         printer.console.print(f"the record of replies reached --max-disk {arguments.max_disk} MiB: no resume")
     _print_end(printer, summary, folder)
-    return summary
+
+
+def _app_traceback(failure: Exception) -> list[str]:
+    """Format a failure from the app's own frames on: how the engine got there helps nobody."""
+    frames = failure.__traceback__
+    ours = (str(Path(__file__).parents[1]), str(Path(flwr.serverapp.__file__).parent))
+    while frames and frames.tb_next and frames.tb_frame.f_code.co_filename.startswith(ours):
+        frames = frames.tb_next
+    return traceback.format_exception(type(failure), failure, frames)
 
 
 def _finish(folder: RunFolder, outcome: Outcome, wall: float, status: str, error: str | None) -> Summary:
@@ -147,7 +168,8 @@ def _finish(folder: RunFolder, outcome: Outcome, wall: float, status: str, error
 
 
 def _print_end(printer: Printer, summary: Summary, folder: RunFolder) -> None:
-    parts = [f"done: {summary.rounds} rounds in {summary.wall_s:.1f} s"]
+    rounds = f" {summary.rounds} rounds" if summary.rounds else ""
+    parts = [f"done:{rounds} in {summary.wall_s:.1f} s"]
     if summary.test_accuracy is not None:
         parts.append(f"accuracy {summary.test_accuracy:.3f}")
     if summary.epsilon_max is not None:
@@ -163,9 +185,10 @@ def find_run(name: str, root: Path) -> Path:
 
 
 def find_app(name: str) -> Path:
-    """Find an app by its folder, or one of the scenarios that fedshard ships by its name."""
+    """Find an app by its folder, or a scenario that fedshard ships as ``digits`` or ``scenarios/digits``."""
     shipped = Path(scenarios.__path__[0]) / Path(name).name
-    return shipped if not Path(name).exists() and shipped.is_dir() else Path(name)
+    named = Path(name) in (Path(shipped.name), Path("scenarios", shipped.name))
+    return shipped if named and not Path(name).exists() and shipped.is_dir() else Path(name)
 
 
 def _app_folder(given: str | None, previous: Path | None) -> Path:

@@ -1,7 +1,6 @@
 """``fedshard runs`` and the table it prints."""
 
 import argparse
-import json
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,11 +9,12 @@ from rich.table import Table
 
 from fl.errors import InputError
 from fl.run.folder import Manifest, read_manifest
+from fl.run.summary import to_json
 
 
 def run(arguments: argparse.Namespace) -> int:
     """List the runs below a folder, oldest first; folders that hold no readable run are said so."""
-    console = Console()
+    console = Console(markup=False, highlight=False)
     manifests: list[Manifest] = []
     for path in sorted(_run_folders(arguments.runs_dir), key=lambda path: path.stat().st_mtime):
         try:
@@ -22,7 +22,7 @@ def run(arguments: argparse.Namespace) -> int:
         except InputError as error:
             Console(stderr=True).print(f"skipped: {error}", markup=False, highlight=False)
     if arguments.json:
-        print(json.dumps([asdict(manifest) for manifest in manifests]))
+        print(to_json([asdict(manifest) for manifest in manifests]))
         return 0
     if not manifests:
         console.print(f"no runs in {arguments.runs_dir}; start one with `fedshard run scenarios/digits`")

@@ -1,7 +1,6 @@
 """``fedshard show``: one run, its configuration and its rounds."""
 
 import argparse
-import json
 from dataclasses import asdict
 from typing import Any
 
@@ -10,6 +9,7 @@ from rich.table import Table
 
 from fl.commands.run import find_run
 from fl.run.folder import Manifest, read_manifest, read_metrics
+from fl.run.summary import to_json
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -18,9 +18,9 @@ def run(arguments: argparse.Namespace) -> int:
     manifest = read_manifest(path)
     rounds = _rounds(read_metrics(path))
     if arguments.json:
-        print(json.dumps({**asdict(manifest), "rounds": list(rounds.values())}))
+        print(to_json({**asdict(manifest), "rounds": list(rounds.values())}))
         return 0
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     console.print(_facts(manifest))
     if rounds:
         names = list(dict.fromkeys(name for metrics in rounds.values() for name in metrics))
@@ -35,14 +35,15 @@ def _rounds(lines: list[dict[str, Any]]) -> dict[int, dict[str, Any]]:
     """Collect the metrics of each round; a resumed run logs some rounds again, and the last word counts."""
     rounds: dict[int, dict[str, Any]] = {}
     for line in lines:
-        if line.get("kind") == "round":
+        if line.get("kind") == "round" and isinstance(line.get("server_round"), int):
             metrics = {name: value for name, value in line.items() if name not in ("kind", "time")}
             rounds.setdefault(line["server_round"], {}).update(metrics)
     return dict(sorted(rounds.items()))
 
 
 def _facts(manifest: Manifest) -> Table:
-    table = Table(box=None, show_header=False, pad_edge=False)
+    table = Table("", "", box=None, show_header=False, pad_edge=False)
+    table.columns[0].style = "bold"
     summary = manifest.summary or {}
     facts = {
         "run": manifest.run_id,
@@ -56,7 +57,7 @@ def _facts(manifest: Manifest) -> Table:
     }
     for name, value in facts.items():
         if value is not None:
-            table.add_row(f"[bold]{name}[/bold]", str(value))
+            table.add_row(name, str(value))
     return table
 
 

@@ -1,5 +1,6 @@
 """Finding a Flower app: its folder, components and configuration, with one clear line where something is wrong."""
 
+import re
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -81,10 +82,14 @@ class AppSpec:
             config = flower.flatten_dict(app.get("config", {}))
         except ValueError as error:
             raise InputError(f"{file}: [tool.flwr.app.config]: {error}") from error
-        clients = raw["tool"].get("fedshard", {}).get("clients", DEFAULT_CLIENTS)
+        own = raw["tool"].get("fedshard", {})
+        clients = own.get("clients", DEFAULT_CLIENTS) if isinstance(own, dict) else own
         if not isinstance(clients, int) or isinstance(clients, bool) or clients < 1:
             raise InputError(f"{file}: [tool.fedshard] clients must be a whole number from 1, found {clients!r}")
-        name = raw.get("project", {}).get("name", folder.resolve().name)
+        project = raw.get("project", {})
+        name = project.get("name") if isinstance(project, dict) else None
+        # It becomes part of a folder's name: nothing in it may lead elsewhere.
+        name = re.sub(r"[^\w.-]+", "-", str(name or folder.resolve().name)).strip(".-") or "app"
         return cls(folder.resolve(), name, server, client, config, clients)
 
 
@@ -152,7 +157,7 @@ def _typed(key: str, text: str, default: Any) -> Any:
         value = text
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
-    if isinstance(default, str) and not isinstance(value, str) and isinstance(value, bool | int | float):
+    if isinstance(default, str) and not isinstance(value, str):
         value = text
     if type(value) is not type(default):
         raise InputError(f"-c {key}={text}: expected {_kind(default)} (the app's default is {default!r})")

@@ -22,7 +22,7 @@ from fl.engine import flower
 from fl.engine.app import AppSpec
 from fl.engine.events import BatchEvent, Observer, RoundEvent
 from fl.engine.executor import Executor, InlineExecutor, NodeStates, WorkerPool
-from fl.engine.grid import EngineGrid, Nodes
+from fl.engine.grid import EngineGrid, Nodes, too_few_nodes
 from fl.engine.launcher import ForkLauncher, SpawnLauncher, StartMethod, default_start_method
 from fl.engine.seeding import derive, seeded
 from fl.engine.snapshot import SnapshotStore
@@ -134,7 +134,7 @@ class Outcome:
 def worker_count(options: Options) -> int:
     """Resolve the number of workers."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, options.clients) if options.workers is None else options.workers
+    return min(cores if options.workers is None else options.workers, options.clients)
 
 
 def run_apps(
@@ -197,6 +197,8 @@ def run_apps(
         stack.callback(executor.close)
         stack.enter_context(_release_on_interrupt(executor))
         stack.enter_context(flower.canonical_legacy_order())
+        stack.enter_context(flower.bounded_legacy_waits(too_few_nodes(options.clients)))
+        stack.enter_context(flower.joined_legacy_threads())
         stack.enter_context(flower.observed_results(take))
         grid = EngineGrid(
             run=flower.make_run(run_id, {}),

@@ -24,6 +24,7 @@ from fl.engine.seeding import seeded
 from fl.engine.worker import Call, Reply, error_reply, execute, receive_reply, send_call
 
 StateOf = Callable[[int], bytes]
+_START_SECONDS = 120.0  # a spawned worker imports the app first, which is not the client's time
 
 
 class Executor(Protocol):
@@ -80,10 +81,10 @@ class InlineExecutor:
     def submit(self, call: Call, time_limit: float) -> "Future[Reply | None]":
         """Execute the call now."""
         future: Future[Reply | None] = Future()
-        node, server = call.metadata["dst_node_id"], call.metadata["src_node_id"]
+        node = call.metadata["dst_node_id"]
         with self._lock, seeded(call.seed):
             reply = execute(self._app, call, self._states[node], self._run_config)
-            flower.set_identity(call.metadata["run_id"], server)
+            flower.set_identity(call.metadata["run_id"], flower.SUPERLINK_NODE_ID)
             self._states.update(node, reply.state)
         future.set_result(reply)
         return future
@@ -96,6 +97,11 @@ class InlineExecutor:
 
     def close(self) -> None:
         """Do nothing: there are no workers."""
+
+
+def _cancel(future: "Future[Reply | None]") -> bool:
+    """Cancel a future that has not started, and wake who waits for it (`Future.cancel` alone does not)."""
+    return future.cancel() and not future.set_running_or_notify_cancel()
 
 
 @dataclass(eq=False)
@@ -114,6 +120,7 @@ class _Slot:
     """A worker and what it is doing; `task` is None while it is idle."""
 
     worker: WorkerHandle
+    ready: bool = False
     task: _Task | None = None
     deadline: float = 0.0
     last_content: bytes | None = None  # what the worker holds, so that a round's model is sent to it once
@@ -198,7 +205,7 @@ class WorkerPool:
                 pending = [*self._queue, *(slot.task for slot in self._slots if slot.task)]
                 self._queue.clear()
             for task in pending:
-                if not task.future.cancel():
+                if not _cancel(task.future):
                     task.future.set_exception(RuntimeError("the workers have ended"))
 
     def _hand_out(self) -> None:
@@ -213,7 +220,8 @@ class WorkerPool:
                     continue
                 running.add(task.node)
                 slot = idle.pop()
-                slot.task, slot.deadline = task, time.monotonic() + task.time_limit
+                grace = 0.0 if slot.ready else _START_SECONDS
+                slot.task, slot.deadline = task, time.monotonic() + task.time_limit + grace
             self._queue.extendleft(reversed(waiting))
         for slot in self._slots:
             if slot.task and not slot.task.future.running():
@@ -231,6 +239,10 @@ class WorkerPool:
     def _collect(self, slot: _Slot) -> None:
         assert slot.task is not None
         try:
+            if not slot.ready:
+                slot.worker.connection.recv_bytes()
+                slot.ready, slot.deadline = True, time.monotonic() + slot.task.time_limit
+                return
             reply = receive_reply(slot.worker.connection)
         except (EOFError, OSError):
             self._replace(slot, "the client's process was killed or crashed")
@@ -252,7 +264,7 @@ class WorkerPool:
                 return
             for task in [task for task in self._queue if task.future in abandoned]:
                 self._queue.remove(task)
-                task.future.cancel()
+                _cancel(task.future)
         for slot in self._slots:
             if slot.task and slot.task.future in abandoned:
                 self._replace(slot, None)
@@ -262,7 +274,7 @@ class WorkerPool:
         assert slot.task is not None
         slot.worker.kill()
         slot.worker.connection.close()
-        task, slot.task, slot.last_content = slot.task, None, None
+        task, slot.task, slot.last_content, slot.ready = slot.task, None, None, False
         if reason is None:
             task.future.set_exception(CancelledError())
         else:

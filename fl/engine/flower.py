@@ -4,18 +4,25 @@ Nothing outside this file imports from Flower's private modules, so a new Flower
 """
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
+import flwr.server.compat.app as legacy_app
 import flwr.server.server as legacy_server
-from flwr.app import Context, Error, Message, Metadata, RecordDict, UserConfig
+import flwr.server.workflow.default_workflows as legacy_workflows
+from flwr.app import ArrayRecord, Context, Error, Message, Metadata, MetricRecord, RecordDict, UserConfig
 from flwr.clientapp import ClientApp
 from flwr.clientapp.client_app import LoadClientAppError
-from flwr.common.config import flatten_dict, get_project_config
+from flwr.common.config import flatten_dict
 from flwr.common.constant import NUM_PARTITIONS_KEY, PARTITION_ID_KEY, SUPERLINK_NODE_ID, ErrorCode, SType
+from flwr.compat.common.recorddict_compat import parameters_to_arrayrecord
 from flwr.proto.node_pb2 import NodeInfo
+from flwr.server.client_manager import SimpleClientManager
+from flwr.server.workflow.constant import MAIN_PARAMS_RECORD
 from flwr.serverapp import ServerApp
 from flwr.serverapp.server_app import LoadServerAppError
 from flwr.serverapp.strategy import Result, Strategy
@@ -32,7 +39,6 @@ __all__ = [
     "Run",
     "SType",
     "flatten_dict",
-    "get_project_config",
 ]
 
 _SERVER_TASK_ID = 1
@@ -115,36 +121,94 @@ def canonical_legacy_order() -> Iterator[None]:
 
 
 @contextmanager
-def observed_results(on_result: Callable[[Result], None]) -> Iterator[None]:
-    """Report the `Result` of each ``Strategy.start``, and the parameters and history of each legacy server.
+def bounded_legacy_waits(error: Exception) -> Iterator[None]:
+    """Raise where a legacy server waits (a day) for more clients than there are."""
+    wait_for = SimpleClientManager.wait_for
 
-    A legacy server's outcome is translated to a `Result`, so that observers see one shape.
-    """
-    start, fit = Strategy.start, legacy_server.Server.fit
+    def checked(self: SimpleClientManager, num_clients: int, timeout: int = 86400) -> bool:
+        if num_clients > self.num_available():  # registers the grid's nodes first
+            raise error
+        return wait_for(self, num_clients, timeout)
 
-    def observed_start(self: Strategy, *args: Any, **kwargs: Any) -> Result:
-        result = start(self, *args, **kwargs)
-        on_result(result)
-        return result
-
-    def observed_fit(self: legacy_server.Server, *args: Any, **kwargs: Any) -> Any:
-        outcome = fit(self, *args, **kwargs)
-        on_result(_legacy_result(self, outcome[0]))
-        return outcome
-
-    Strategy.start, legacy_server.Server.fit = observed_start, observed_fit  # type: ignore[method-assign]
+    SimpleClientManager.wait_for = checked  # type: ignore[method-assign]
     try:
         yield
     finally:
-        Strategy.start, legacy_server.Server.fit = start, fit  # type: ignore[method-assign]
+        SimpleClientManager.wait_for = wait_for  # type: ignore[method-assign]
 
 
-def _legacy_result(server: legacy_server.Server, history: Any) -> Result:
-    from flwr.app import MetricRecord
-    from flwr.compat.common.recorddict_compat import parameters_to_arrayrecord
+@contextmanager
+def joined_legacy_threads() -> Iterator[None]:
+    """End the threads with which legacy servers watch for nodes: one that raises leaves its thread running."""
+    modules: tuple[Any, ...] = (legacy_app, legacy_workflows)
+    start = modules[0].start_update_client_manager_thread
+    started: list[tuple[threading.Thread, threading.Event]] = []
 
+    def observed(*args: Any, **kwargs: Any) -> Any:
+        thread, stop, done = start(*args, **kwargs)
+        started.append((thread, stop))
+        return thread, stop, done
+
+    for module in modules:
+        module.start_update_client_manager_thread = observed
+    try:
+        yield
+    finally:
+        for module in modules:
+            module.start_update_client_manager_thread = start
+        for thread, stop in started:
+            stop.set()
+            thread.join()
+
+
+@contextmanager
+def observed_results(on_result: Callable[[Result], None]) -> Iterator[None]:
+    """Report the `Result` of each ``Strategy.start``, and what each legacy server or workflow came to.
+
+    A strategy or server with a ``start`` or ``fit`` of its own is observed too. Legacy outcomes are translated to
+    a `Result`, so that observers see one shape.
+    """
+
+    def server_result(self: legacy_server.Server, outcome: Any, *_: Any, **__: Any) -> Result:
+        return _legacy_result(parameters_to_arrayrecord(self.parameters, keep_input=True), outcome[0])
+
+    def workflow_result(self: Any, outcome: None, grid: Any, context: Any) -> Result:
+        return _legacy_result(context.state.array_records[MAIN_PARAMS_RECORD], context.history)
+
+    with ExitStack() as stack:
+        for base, name, result_of in (
+            (Strategy, "start", lambda self, result, *_, **__: result),
+            (legacy_server.Server, "fit", server_result),
+            (legacy_workflows.DefaultWorkflow, "__call__", workflow_result),
+        ):
+            for owner in _owners(base, name):
+                original = vars(owner)[name]
+                setattr(owner, name, _reporting(original, result_of, on_result))
+                stack.callback(setattr, owner, name, original)
+        yield
+
+
+def _owners(base: type, name: str) -> list[type]:
+    """Return the classes below `base`, itself included, that define a method."""
+    found = [base]
+    for owner in found:
+        found.extend(owner.__subclasses__())
+    return [owner for owner in dict.fromkeys(found) if name in vars(owner)]
+
+
+def _reporting(method: Any, result_of: Callable[..., Result], on_result: Callable[[Result], None]) -> Any:
+    @wraps(method)
+    def wrapper(self: Any, *args: Any, **kwargs: Any) -> Any:
+        outcome = method(self, *args, **kwargs)
+        on_result(result_of(self, outcome, *args, **kwargs))
+        return outcome
+
+    return wrapper
+
+
+def _legacy_result(arrays: ArrayRecord, history: Any) -> Result:
     result = Result()
-    result.arrays = parameters_to_arrayrecord(server.parameters, keep_input=True)
+    result.arrays = arrays
 
     def collect(losses: list[tuple[int, float]], metrics: dict[str, Any]) -> dict[int, MetricRecord]:
         rounds: dict[int, dict[str, Any]] = {number: {"loss": float(loss)} for number, loss in losses}
@@ -162,13 +226,17 @@ def _legacy_result(server: legacy_server.Server, history: Any) -> Result:
 
 @contextmanager
 def flower_log(level: int) -> Iterator[None]:
-    """Show Flower's own log from a level upwards for the duration of a run."""
-    logger = logging.getLogger("flwr")
-    before = [(handler, handler.level) for handler in logger.handlers]
-    for handler in logger.handlers:
-        handler.setLevel(level)
+    """Show Flower's own log from a level upwards for a while; what apps log through Flower's logger stays visible."""
+    own = str(Path(legacy_server.__file__).parents[1])
+
+    def wanted(record: logging.LogRecord) -> bool:
+        return record.levelno >= level or not record.pathname.startswith(own)
+
+    handlers = list(logging.getLogger("flwr").handlers)
+    for handler in handlers:
+        handler.addFilter(wanted)
     try:
         yield
     finally:
-        for handler, old in before:
-            handler.setLevel(old)
+        for handler in handlers:
+            handler.removeFilter(wanted)

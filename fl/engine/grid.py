@@ -1,6 +1,7 @@
 """fedshard's Grid: what a ServerApp talks to when a federation runs on one machine."""
 
 import hashlib
+import threading
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import CancelledError, Future
@@ -21,7 +22,8 @@ from fl.engine.worker import Call, Reply
 from fl.errors import InputError
 
 _LOG = getLogger("fedshard")
-_WAITING_CALLS, _WAITING_SECONDS = 5, 12.0  # Flower's strategies ask once a second while they wait for nodes
+_WAITING_CALLS, _WAITING_SECONDS = 5, 5.0  # Flower's strategies ask once a second while they wait for nodes
+_PAUSE_SECONDS = 15.0  # who asks this long after the last time is not waiting
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,8 @@ class EngineGrid(Grid):
         self._counters: dict[int, int] = {}  # messages sent to each node so far
         self._sent: dict[str, _Sent] = {}
         self._restored: RecordDict | None = None
-        self._asked: list[float] = []  # when the ServerApp asked for node ids since it last sent a message
+        self._asked = (0.0, 0.0, 0)  # the first and last time the ServerApp asked for nodes since it sent; how often
+        self._owner = threading.get_ident()
         if snapshots is not None and (latest := snapshots.latest()) is not None:
             self._counters = dict(latest.counters)
             for node, state in latest.states.items():
@@ -135,15 +138,14 @@ class EngineGrid(Grid):
         InputError
             If the ServerApp keeps asking without sending anything: it waits for nodes that will never come.
         """
-        now = time.monotonic()
-        recent = [at for at in self._asked if now - at < _WAITING_SECONDS]
-        self._asked = [*recent[-_WAITING_CALLS:], now]
-        if len(self._asked) > _WAITING_CALLS and now - self._asked[0] > _WAITING_SECONDS / 2:
-            count = len(self._nodes.configs)
-            raise InputError(
-                f"the ServerApp keeps waiting for more than the {count} simulated clients; raise --clients, or "
-                "lower the strategy's minimum of nodes"
-            )
+        if threading.get_ident() == self._owner and not self._sent:  # a legacy server's other thread asks regularly
+            now = time.monotonic()
+            first, last, calls = self._asked
+            if calls == 0 or now - last > _PAUSE_SECONDS:
+                first, calls = now, 0
+            self._asked = first, now, calls + 1
+            if calls >= _WAITING_CALLS and now - first > _WAITING_SECONDS:
+                raise too_few_nodes(len(self._nodes.configs))
         return list(self._nodes.configs)
 
     def get_nodes(self) -> Iterable[flower.NodeInfo]:
@@ -158,15 +160,21 @@ class EngineGrid(Grid):
         list[str]
             One id per message, without those addressed to unknown nodes, which are logged and dropped.
         """
-        self._asked.clear()
-        encoded: dict[int, tuple[RecordDict, bytes, str]] = {}  # a round sends one content to all
+        self._asked = (0.0, 0.0, 0)
+        # A round sends one content to all: encoded once, unless an iterator may change it between two messages.
+        shared = isinstance(messages, list | tuple)
+        encoded: dict[int, tuple[bytes, str]] = {}
+        by_digest: dict[str, bytes] = {}
         ids = []
         for message in messages:
+            if message.metadata.reply_to_message_id or message.metadata.ttl <= 0:
+                raise ValueError(f"Invalid message: {message}")
             content = message.content
-            if id(content) not in encoded:
+            if not shared or id(content) not in encoded:
                 data = codec.encode(content)
-                encoded[id(content)] = content, data, hashlib.sha256(data).hexdigest()
-            _, data, content_digest = encoded[id(content)]
+                digest = hashlib.sha256(data).hexdigest()
+                encoded[id(content)] = by_digest.setdefault(digest, data), digest
+            data, content_digest = encoded[id(content)]
             if message.metadata.dst_node_id not in self._nodes.configs:
                 _LOG.error("no node %s: message dropped", message.metadata.dst_node_id)
                 continue
@@ -224,13 +232,11 @@ class EngineGrid(Grid):
     def _push(self, message: Message, data: bytes, content_digest: str) -> str:
         metadata = message.metadata
         node = metadata.dst_node_id
-        if metadata.reply_to_message_id or metadata.ttl <= 0:
-            raise ValueError(f"Invalid message: {message}")
         number = self._counters[node] = self._counters.get(node, 0) + 1
         message_id = f"{derive(self._seed, 'message', node, number, bits=256):064x}"
         flower.stamp(message, message_id)
         call = Call(
-            flower.metadata_fields(metadata),
+            {**flower.metadata_fields(metadata), "src_node_id": flower.SUPERLINK_NODE_ID},
             data,
             self._nodes.configs[node],
             derive(self._seed, "call", node, number),
@@ -299,6 +305,14 @@ class EngineGrid(Grid):
             details=details,
             replayed=all(sent.replayed for sent in batch),
         )
+
+
+def too_few_nodes(count: int) -> InputError:
+    """Say that the ServerApp waits for nodes that will never come."""
+    return InputError(
+        f"the ServerApp keeps waiting for more than the {count} simulated clients; raise --clients, or "
+        "lower the strategy's minimum of nodes"
+    )
 
 
 def round_of(message: Message) -> int | None:

@@ -71,8 +71,11 @@ class ForkLauncher:
         sys.stderr.flush()
         pid = os.fork()
         if pid == 0:
-            self._control.close()
-            _run_zygote(theirs, app, run_config)
+            try:  # whatever happens, this copy of the process must not go on as if it were the original
+                self._control.close()
+                _run_zygote(theirs, app, run_config)
+            finally:
+                os._exit(1)
         theirs.close()
         self._pid = pid
 
@@ -112,6 +115,7 @@ def _run_zygote(control: socket.socket, app: ClientApp, run_config: UserConfig) 
 
     A group of its own also keeps the terminal's Ctrl-C away from the workers: the parent decides when they end.
     """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.setpgid(0, 0)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps
@@ -123,7 +127,6 @@ def _run_zygote(control: socket.socket, app: ClientApp, run_config: UserConfig) 
         if pid == 0:
             control.close()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
             try:
                 serve(Connection(descriptors[0]), app, run_config)
             finally:
@@ -153,7 +156,7 @@ class SpawnLauncher:
     def start(self) -> WorkerHandle:
         """Spawn a worker; it needs seconds until it answers."""
         ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=_run_spawned, args=(theirs, *self._arguments), daemon=True)
+        process = self._context.Process(target=_run_spawned, args=(theirs, *self._arguments))
         process.start()
         theirs.close()
         self._processes.append(process)

@@ -47,6 +47,11 @@ class SnapshotStore:
         self._number, self._latest = 0, None
         if self._path.exists():
             self._number, self._latest = _read(self._path)
+        for record in folder.glob("replies-*.log"):
+            if int(record.stem.partition("-")[2]) > self._number:
+                raise InputError(
+                    f"{self._path}: missing, or older than {record.name}; restore it, or start a new run"
+                )
 
     def latest(self) -> Snapshot | None:
         """Return the newest snapshot, or None before the first."""

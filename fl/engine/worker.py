@@ -122,7 +122,7 @@ def execute(app: ClientApp, call: Call, state: bytes, run_config: UserConfig) ->
             raise ValueError("the ClientApp changed context.run_config, which is read-only")
         if reply.has_error():
             fields = flower.metadata_fields(reply.metadata)
-            return Reply(fields, codec.encode_error(reply.error), failed=True)
+            return Reply(fields, codec.encode_error(reply.error), failed=True, state=codec.encode(context.state))
         if metadata["message_type"].split(".")[0] == "train":
             _check_finite(reply.content)
         return Reply(
@@ -130,7 +130,9 @@ def execute(app: ClientApp, call: Call, state: bytes, run_config: UserConfig) ->
             codec.encode(reply.content),
             state=codec.encode(context.state),
         )
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # also sys.exit and asyncio's CancelledError
         return error_reply(call, flower.ErrorCode.CLIENT_APP_RAISED_EXCEPTION, _reason(error), traceback.format_exc())
 
 
@@ -167,6 +169,7 @@ def serve(connection: Connection, app: ClientApp, run_config: UserConfig) -> Non
     """
     torch.set_num_threads(1)
     content = codec.EMPTY
+    connection.send_bytes(b"")  # ready: the time of the first call starts now
     while True:
         try:
             header = json.loads(connection.recv_bytes())

@@ -129,6 +129,18 @@ class _KeyedNoiseOptimizer(DPOptimizer):  # type: ignore[misc]
         super().__init__(optimizer, **options)
         self._noise = noise
 
+    def clip_and_accumulate(self) -> None:
+        """Clip and sum, leaving out any record whose gradient is not finite.
+
+        No clipping bounds NaN or infinity: one such record would spoil every weight, which tells that it is there.
+        """
+        finite = torch.stack([sample.flatten(1).isfinite().all(dim=1) for sample in self.grad_samples]).all(dim=0)
+        for parameter in self.params:
+            sample = self._get_flat_grad_sample(parameter)
+            keep = finite.view(-1, *[1] * (sample.dim() - 1))
+            parameter.grad_sample = torch.where(keep, sample, torch.zeros_like(sample))
+        super().clip_and_accumulate()
+
     def add_noise(self) -> None:
         """Set each parameter's gradient to its clipped sum plus noise of standard deviation σC."""
         scale = self.noise_multiplier * self.max_grad_norm

@@ -140,6 +140,18 @@ class RecordLedger:
             ).fetchone()
         return None if row is None else row[0]
 
+    def charged(self, client: str, event: str, request: bytes) -> NDArray[np.int64] | None:
+        """Return the ids of the records charged for an event, or None if it was not charged.
+
+        A repetition of the event must take these as eligible: what is affordable by now may be fewer.
+        """
+        with self._file.snapshot() as database:
+            row: tuple[int] | None = database.execute(
+                "SELECT cohort FROM charge WHERE (client, event, request) = (?, ?, ?)",
+                (client, event, hashlib.sha256(request).digest()),
+            ).fetchone()
+            return None if row is None else load_cohort(database, row[0])
+
     def rdp(self, client: str, record_ids: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return what records have spent, by Rényi order.
 

@@ -24,7 +24,7 @@ from fl.engine.record import disk_error, write_atomically
 from fl.errors import InputError
 
 SCHEMA_VERSION = 1
-_PACKAGES = ("fedshard", "flwr", "torch", "numpy", "opacus")
+_PACKAGES = ("fedshard", "flwr", "torch", "numpy", "scipy", "scikit-learn", "opacus", "cryptography")
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,11 @@ class RunFolder:
 
     def __init__(self, path: Path, manifest: Manifest, lock: int) -> None:
         self.path, self.manifest, self._lock = path, manifest, lock
-        self._metrics = (path / "metrics.jsonl").open("a", encoding="utf-8")
+        metrics = path / "metrics.jsonl"
+        torn = metrics.exists() and metrics.stat().st_size > 0 and not metrics.read_bytes().endswith(b"\n")
+        self._metrics = metrics.open("a", encoding="utf-8")
+        if torn:  # a crash left half a line, which must not swallow the next one
+            self._metrics.write("\n")
 
     @classmethod
     def create(cls, root: Path, manifest: Manifest) -> "RunFolder":
@@ -222,10 +226,16 @@ def read_manifest(path: Path) -> Manifest:
             raise InputError(
                 f"{file}: schema version {raw.get('schema_version')}, this fedshard reads {SCHEMA_VERSION}"
             )
-        return Manifest(**raw)
+        manifest = Manifest(**raw)
+        for field, kind in (("run_id", str), ("app", str), ("status", str), ("config", dict), ("versions", dict)):
+            if not isinstance(getattr(manifest, field), kind):
+                raise TypeError(f"{field} is {getattr(manifest, field)!r}")
+        if not isinstance(manifest.summary, dict | None):
+            raise TypeError(f"summary is {manifest.summary!r}")
+        return manifest
     except FileNotFoundError as error:
         raise InputError(f"{path}: no run here (no run.json); `fedshard runs` lists the runs") from error
-    except (json.JSONDecodeError, UnicodeDecodeError, TypeError, AttributeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, TypeError, AttributeError, OSError) as error:
         raise InputError(f"{file}: damaged, not a run's manifest: {error}") from error
 
 
@@ -233,10 +243,10 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Read a run's log; a resumed run repeats lines, and an incomplete last line (a crash) is left out."""
     lines = []
     with suppress(FileNotFoundError):
-        for line in (path / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
+        for line in (path / "metrics.jsonl").read_text(encoding="utf-8", errors="replace").splitlines():
             with suppress(json.JSONDecodeError):
                 lines.append(json.loads(line))
-    return lines
+    return [line for line in lines if isinstance(line, dict)]
 
 
 def _new_folder(root: Path, name: str) -> Path:

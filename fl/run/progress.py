@@ -26,10 +26,14 @@ class Printer:
     ----------
     stream : text file
         Where to print: standard output, or standard error where that is kept for JSON.
+    rounds_reported : bool
+        Whether the ServerApp reports its rounds. For one that does not, exchanges get a line each; a legacy
+        server's, one per message, are gathered by round and kind.
     """
 
-    def __init__(self, stream: IO[str] | None = None) -> None:
-        self.console = Console(file=stream or sys.stdout, highlight=False, soft_wrap=True)
+    def __init__(self, stream: IO[str] | None = None, rounds_reported: bool = True) -> None:
+        self.rounds_reported = rounds_reported
+        self.console = Console(file=stream or sys.stdout, highlight=False, markup=False, soft_wrap=True)
         self._bar: Progress | None = None
         self._exchanges: list[BatchEvent] = []
         self._since = time.monotonic()
@@ -49,18 +53,21 @@ class Printer:
             self._bar.start()
 
     def stop(self) -> None:
-        """Remove the live bar."""
+        """Print what is left and remove the live bar."""
+        if self._exchanges and not self.rounds_reported:
+            self._print_exchanges()
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
 
     def on_batch(self, event: BatchEvent) -> None:
-        """Remember the exchange for the round's line; failures are printed at once."""
+        """Remember the exchange for its line; failures are printed at once."""
+        if self._exchanges and not self.rounds_reported and _kind(self._exchanges[-1]) != _kind(event):
+            self._print_exchanges()
         self._exchanges.append(event)
         if event.failed:
-            kind = f"round {event.server_round} {event.message_type}" if event.server_round else event.message_type
             lost = f"{event.failed} of {event.sent} clients gave no usable reply"
-            self.console.print(f"  [yellow]{kind}: {lost}; first: {_escape(event.error or '')}[/yellow]")
+            self.console.print(f"  {_kind(event)}: {lost}; first: {event.error}", style="yellow")
 
     def on_round(self, event: RoundEvent) -> None:
         """Print the round's line."""
@@ -76,6 +83,14 @@ class Printer:
         self.console.print("  ".join(parts))
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], total=event.total_rounds, completed=event.server_round)
+
+    def _print_exchanges(self) -> None:
+        exchanges, self._exchanges = self._exchanges, []
+        now = time.monotonic()
+        seconds, self._since = now - self._since, now
+        replies = f"{sum(e.replied for e in exchanges)}/{sum(e.sent for e in exchanges)} replies"
+        spent = "replayed" if all(e.replayed for e in exchanges) else f"{seconds:.1f} s"
+        self.console.print(f"{_kind(exchanges[0])}  {replies}  {spent}")
 
 
 class MetricsLog:
@@ -94,5 +109,5 @@ class MetricsLog:
         self._folder.log("round", {"server_round": event.server_round, **event.metrics})
 
 
-def _escape(text: str) -> str:
-    return text.replace("[", r"\[")
+def _kind(event: BatchEvent) -> str:
+    return f"round {event.server_round:>3}  {event.message_type}" if event.server_round else event.message_type

@@ -1,8 +1,11 @@
 """What a run came to: the one object that ``fedshard run --json`` ends with."""
 
 import hashlib
+import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from flwr.app import ArrayRecord
 from flwr.serverapp.strategy import Result
@@ -50,6 +53,19 @@ def model_digest(arrays: ArrayRecord) -> str:
             digest.update(len(part).to_bytes(8, "big"))
             digest.update(part)
     return digest.hexdigest()
+
+
+def to_json(value: Any) -> str:
+    """Write a value as JSON that every reader takes: NaN and infinity, which JSON does not know, become null."""
+
+    def plain(part: Any) -> Any:
+        if isinstance(part, float) and not math.isfinite(part):
+            return None
+        if isinstance(part, dict):
+            return {key: plain(inner) for key, inner in part.items()}
+        return [plain(inner) for inner in part] if isinstance(part, list | tuple) else part
+
+    return json.dumps(plain(value), allow_nan=False)
 
 
 def rounds_of(result: Result) -> dict[int, dict[str, float]]:

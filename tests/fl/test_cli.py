@@ -113,14 +113,14 @@ def test_runs_and_show_report_what_was_run(fedshard):
 
 
 def test_a_budget_that_is_spent_stops_the_run_with_status_3_and_keeps_the_model(fedshard, tmp_path):
-    rounds = ("-c", "num-server-rounds=9", "-c", "noise-multiplier=4.0", "-c", "epsilon=5.0")
+    rounds = ("-c", "num-server-rounds=9", "-c", "noise-multiplier=2.0", "-c", "epsilon=4.0")
     text = fedshard("run", DIGITS, *SMALL, *rounds, status=3)
     assert "privacy budget spent: after round" in text
     (folder,) = (tmp_path / "runs").iterdir()
     manifest = json.loads((folder / "run.json").read_text())
     assert manifest["status"] == "budget-spent"
     assert 0 < manifest["summary"]["rounds"] < 9
-    assert manifest["summary"]["epsilon_max"] <= 5.0
+    assert manifest["summary"]["epsilon_max"] <= 4.0
     assert (folder / "model.safetensors").exists()
 
 

@@ -1,5 +1,6 @@
 """Small Flower apps, and running them in this process and in workers, for the tests of what our engine accepts."""
 
+import os
 import time
 from pathlib import Path
 
@@ -97,11 +98,49 @@ def training_client(mods=None, train=None, train_mods=None):
     return app
 
 
+def echo(message, context):
+    """Answer with what was asked."""
+    return Message(message.content, reply_to=message)
+
+
+def counting_client(before_reply=lambda context, count: None):
+    """Each node keeps a counter and a running sum of random arrays in its state."""
+    app = ClientApp()
+
+    @app.train()
+    def train(message, context):
+        state = context.state
+        count = state["count"]["n"] + 1 if "count" in state else 1
+        total = state["sum"]["a"].numpy() if "sum" in state else np.zeros(3)
+        state["count"] = MetricRecord({"n": count})
+        state["sum"] = ArrayRecord({"a": Array(total + np.random.rand(3) + partition(context))})
+        state["bytes"] = ConfigRecord({"raw": bytes([count]), "list": [b"a", b"b"], "text": "ünï"})
+        before_reply(context, count)
+        return reply_to(message, state["sum"], count=count, partition=partition(context))
+
+    return app
+
+
 def ask(grid, kind, nodes=None, **send):
     """Send an empty message of a kind to nodes (all by default) and return the replies."""
     content = RecordDict({"config": ConfigRecord(send.pop("config", {}))})
     nodes = list(grid.get_node_ids()) if nodes is None else nodes
     return list(grid.send_and_receive([Message(content, node, kind) for node in nodes], **send))
+
+
+def hanging_client(which, pids=None):
+    """Each node counts its messages in its state, notes its process where asked, and then does `which`."""
+    client = ClientApp()
+
+    @client.train()
+    def train(message, context):
+        context.state["seen"] = ConfigRecord({"n": context.state.get("seen", {"n": 0})["n"] + 1})
+        if pids:
+            (pids / str(os.getpid())).touch()
+        which(context, message.content["config"])
+        return reply_to(message, seen=context.state["seen"]["n"])
+
+    return client
 
 
 def alive(pid):

@@ -195,3 +195,31 @@ def test_a_completed_run_is_not_resumed(tmp_path, capsys):
     (folder,) = runs.iterdir()
     assert main(["run", "--resume", folder.name, "--runs-dir", str(runs)]) == 2
     assert "it has completed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("status", ["running", "budget-spent"])
+def test_killed_after_the_last_snapshot_loses_no_result(tmp_path, capsys, uninterrupted, status):
+    runs = tmp_path / "runs"
+    assert status_of(in_child(["run", *JOBS["digits"], "--runs-dir", runs])) == 0
+    (folder,) = runs.iterdir()
+    before = outcome(runs)["summary"]
+    manifest = folder / "run.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "status": status, "summary": None}))
+    (folder / "model.safetensors").unlink()
+    assert status_of(in_child(["run", "--resume", folder.name, "--runs-dir", runs])) == 0
+    after = outcome(runs)["summary"]
+    assert {**after, "wall_s": 0} == {**before, "wall_s": 0}
+    assert (folder / "model.safetensors").exists()
+
+
+def test_a_missing_snapshot_is_refused_and_nothing_is_touched(tmp_path, capsys, uninterrupted):
+    runs = tmp_path / "runs"
+    assert status_of(in_child(["run", *JOBS["digits"], "--runs-dir", runs])) == 0
+    (folder,) = runs.iterdir()
+    manifest = folder / "run.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "status": "running"}))
+    (folder / "snapshot.bin").unlink()
+    records = sorted(path.name for path in folder.glob("replies-*"))
+    assert main(["run", "--resume", folder.name, "--runs-dir", str(runs)]) == 2
+    assert "snapshot.bin: missing, or older than replies-6.log" in capsys.readouterr().err
+    assert sorted(path.name for path in folder.glob("replies-*")) == records

@@ -249,11 +249,22 @@ def test_an_unused_parameter_is_named():
         train(network().requires_grad_(False), *records())
 
 
-def test_divergence_is_an_error():
+def test_a_record_without_a_finite_gradient_contributes_nothing():
     features, labels = records()
-    features[:] = float("nan")
+    everyone = {"mechanism": Mechanism(1.0, 1.0, 2)}
+    without = weights(train(network(), features[1:], labels[1:], **everyone))
+    features[0] = float("nan")
+    spoilt = weights(train(network(), features, labels, **everyone))
+    assert spoilt.isfinite().all()
+    assert torch.allclose(spoilt, without, atol=1e-6)
+    features[:] = float("inf")
+    nobody = weights(train(network(), features[:0], labels[:0], **everyone))
+    assert torch.equal(weights(train(network(), features, labels, **everyone)), nobody)
+
+
+def test_divergence_is_an_error():
     with pytest.raises(TrainingDivergedError, match="not finite"):
-        train(network(), features, labels)
+        train(network(), *records(), learning_rate=3e38)
 
 
 @pytest.mark.parametrize(

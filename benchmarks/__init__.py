@@ -1,0 +1,1 @@
+"""What fedshard costs, measured: one command per question, results beside the code."""

@@ -1,0 +1,1 @@
+"""Logistic regression on synthetic digits, as an ordinary Flower app."""

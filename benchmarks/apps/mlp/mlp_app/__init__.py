@@ -1,0 +1,1 @@
+"""A small network on synthetic digits, as an ordinary Flower app."""
