@@ -1,4 +1,4 @@
-"""Every private Flower name that fedshard relies on; ``tests/fl/engine/test_flower_contract.py`` pins each one.
+"""Every private Flower name that fedshard relies on; ``tests/fl/engine/test_flower_contract*.py`` pin each one.
 
 Nothing outside this file imports from Flower's private modules, so a new Flower release is checked here.
 """

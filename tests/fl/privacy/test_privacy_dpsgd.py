@@ -264,7 +264,7 @@ def test_a_record_without_a_finite_gradient_contributes_nothing():
 
 def test_divergence_is_an_error():
     with pytest.raises(TrainingDivergedError, match="not finite"):
-        train(network(), *records(), learning_rate=3e38)
+        train(network(), *records(), learning_rate=3e38, expected_batch_size=1e-6)
 
 
 @pytest.mark.parametrize(
