@@ -46,12 +46,10 @@ def main() -> int:
                 outcomes.append(killed(job, Path(folder) / str(attempt), moment, tear))
                 print(f"{name} {attempt + 1}/{arguments.kills}: {outcomes[-1]}", file=sys.stderr)
         equal = sum(outcome["digest"] == reference for outcome in outcomes)
-        rounds = sorted(outcome["rounds_at_kill"] for outcome in outcomes)
         rows.append(
             [
                 name,
                 f"{equal} of {len(outcomes)}",
-                f"{rounds[0]}–{rounds[-1]}",
                 str(sum(o["torn"] > 0 for o in outcomes)),
             ]
         )
@@ -63,7 +61,7 @@ def main() -> int:
             "# Resume after SIGKILL",
             "Final model of killed and resumed runs, compared bit by bit with the uninterrupted run's.",
             setting(command, here),
-            table(["job", "equal", "rounds done when killed", "with a torn record"], rows),
+            table(["job", "equal", "with a torn record"], rows),
             table(["bar", "measured", "limit", ""], [bar.row() for bar in bars]),
         ]
     )
@@ -108,10 +106,9 @@ def killed(job: list[str], runs: Path, moment: float, tear: int) -> dict[str, An
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     state = manifest(runs)
-    torn, rounds = 0, 0
+    torn = 0
     if state:
         folder = runs / state["run_id"]
-        rounds = sum('"kind": "round"' in line for line in (folder / "metrics.jsonl").read_text().splitlines())
         for record in folder.glob("replies-*.log"):
             size = record.stat().st_size
             torn = min(tear, size)
@@ -119,7 +116,7 @@ def killed(job: list[str], runs: Path, moment: float, tear: int) -> dict[str, An
     if state.get("status") != "completed":
         finish(start(["--resume", state["run_id"]] if state else [*job, *CLIENTS], runs))
     digest = manifest(runs)["summary"]["model_digest"]
-    return {"moment_s": round(moment, 3), "rounds_at_kill": rounds, "torn": torn, "digest": digest}
+    return {"moment_s": round(moment, 3), "torn": torn, "digest": digest}
 
 
 if __name__ == "__main__":

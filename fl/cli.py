@@ -41,12 +41,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="fedshard", description="Federated learning with dynamic data sharding.", epilog=_EPILOG
+        prog="fedshard",
+        allow_abbrev=False,
+        description="Federated learning with dynamic data sharding.",
+        epilog=_EPILOG,
     )
     parser.add_argument("--version", action="version", version=f"fedshard {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
 
-    run = commands.add_parser("run", help="run a Flower app as a simulated federation", epilog=_EPILOG)
+    run = commands.add_parser(
+        "run", allow_abbrev=False, help="run a Flower app as a simulated federation", epilog=_EPILOG
+    )
     run.set_defaults(module="run")
     run.add_argument("app", nargs="?", help="folder of the app (with its pyproject.toml)")
     run.add_argument("--clients", type=_from(1), help="number of clients (default: the app's own)")
@@ -70,23 +75,23 @@ def _parser() -> argparse.ArgumentParser:
     )
     _common(run)
 
-    new = commands.add_parser("new", help="make a ready-to-edit app")
+    new = commands.add_parser("new", allow_abbrev=False, help="make a ready-to-edit app")
     new.set_defaults(module="new")
     new.add_argument("name", help="folder and name of the new app, e.g. my-federation")
 
-    runs = commands.add_parser("runs", help="list the runs")
+    runs = commands.add_parser("runs", allow_abbrev=False, help="list the runs")
     runs.set_defaults(module="runs")
     _common(runs)
 
-    show = commands.add_parser("show", help="show one run")
+    show = commands.add_parser("show", allow_abbrev=False, help="show one run")
     show.set_defaults(module="show")
     show.add_argument("run", help="id or folder of the run")
     _common(show)
 
-    data = commands.add_parser("data", help="look at the clients' data").add_subparsers(
+    data = commands.add_parser("data", allow_abbrev=False, help="look at the clients' data").add_subparsers(
         required=True, metavar="command"
     )
-    plot = data.add_parser("plot", help="draw how the records are split over the clients")
+    plot = data.add_parser("plot", allow_abbrev=False, help="draw how the records are split over the clients")
     plot.set_defaults(module="data_plot")
     plot.add_argument("app", help="folder of the app")
     plot.add_argument("--clients", type=_from(1), help="number of clients (default: the app's own)")

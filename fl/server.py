@@ -75,7 +75,11 @@ class FederationApp(ServerApp):
         """Return the lines that a simulated run prints before its first round."""
         settings = Settings.read(run_config)
         simulated = "simulated noise: whoever has the seed can remove it"
-        return [_privacy_line(settings), *([simulated] if settings.private else [])]
+        untested = (
+            "no test-data: accuracy and loss are not measured; name a function in [tool.flwr.app.config] test-data"
+        )
+        lines = [_privacy_line(settings), *([simulated] if settings.private else [])]
+        return lines if settings.source().test() is not None else [*lines, untested]
 
 
 def _privacy_line(settings: Settings) -> str:

@@ -168,7 +168,7 @@ def _finish(folder: RunFolder, outcome: Outcome, wall: float, status: str, error
 
 
 def _print_end(printer: Printer, summary: Summary, folder: RunFolder) -> None:
-    rounds = f" {summary.rounds} rounds" if summary.rounds else ""
+    rounds = f" {summary.rounds} round{'s' if summary.rounds > 1 else ''}" if summary.rounds else ""
     parts = [f"done:{rounds} in {summary.wall_s:.1f} s"]
     if summary.test_accuracy is not None:
         parts.append(f"accuracy {summary.test_accuracy:.3f}")

@@ -83,6 +83,9 @@ class AppSpec:
         except ValueError as error:
             raise InputError(f"{file}: [tool.flwr.app.config]: {error}") from error
         own = raw["tool"].get("fedshard", {})
+        for key in own if isinstance(own, dict) else ():
+            if key != "clients":
+                raise InputError(f"{file}: [tool.fedshard]: unknown key '{key}'; {suggest(key, ['clients'])}")
         clients = own.get("clients", DEFAULT_CLIENTS) if isinstance(own, dict) else own
         if not isinstance(clients, int) or isinstance(clients, bool) or clients < 1:
             raise InputError(f"{file}: [tool.fedshard] clients must be a whole number from 1, found {clients!r}")

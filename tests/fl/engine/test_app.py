@@ -42,6 +42,7 @@ def test_a_flower_app_is_read_as_flower_reads_it(tmp_path):
         (GOOD.replace('clientapp = "a.b:client"', ""), "needs clientapp"),
         (GOOD.replace("a.b:client", "a.b"), 'needs clientapp = "module:attribute"'),
         (GOOD.replace("rounds = 3", "rounds = [3]"), "rounds"),
+        (GOOD + "[tool.fedshard]\nclient = 3\n", "unknown key 'client'; did you mean 'clients'"),
         (GOOD + "[tool.fedshard]\nclients = 0\n", "clients must be a whole number from 1"),
     ],
 )
