@@ -10,8 +10,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fl.errors import FedshardError
 from fl.version import __version__
+from shards.errors import FedshardError
 
 _EPILOG = "exit status: 0 success, 1 failure, 2 bad input, 3 privacy budget spent, 130 interrupted"
 

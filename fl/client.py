@@ -22,11 +22,11 @@ from fl.engine import codec
 from fl.engine.app import PRIVATE_KEY, SEED_KEY
 from fl.engine.grid import round_of
 from fl.engine.seeding import derive
-from fl.errors import FedshardError
 from fl.home import home
 from fl.model import build_model, evaluate, load_weights, tensors, weights
 from fl.privacy import RecordLedger, client_secret, event_streams, simulated_secret, train_private
 from fl.settings import Settings
+from shards.errors import FedshardError
 
 WEIGHT_KEY = "num-examples"
 """What Flower's strategies weigh replies by; with privacy on it is 1 for everybody."""

@@ -9,7 +9,7 @@ from torch import nn
 
 from fl.data import Records
 from fl.data.reference import resolve
-from fl.errors import InputError
+from shards.errors import InputError
 
 
 def build_model(reference: str) -> nn.Module:

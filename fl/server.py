@@ -14,13 +14,14 @@ from fl.data.records import validate
 from fl.engine import EngineGrid, RoundEvent
 from fl.engine.flower import flower_log
 from fl.engine.seeding import derive, seeded
-from fl.errors import BudgetSpentError, InputError
+from fl.errors import BudgetSpentError
 from fl.home import home
 from fl.model import build_model, evaluate, load_weights, number_of_classes, weights
-from fl.nearest import suggest
 from fl.privacy import check_private, epsilon, rdp
 from fl.run.progress import Printer
 from fl.settings import Settings
+from shards.errors import InputError
+from shards.nearest import suggest
 
 _STATELESS = ("FedAvg", "FedProx", "FedMedian", "FedTrimmedAvg", "Krum", "MultiKrum", "Bulyan")
 """Strategies that are a function of the replies alone: a snapshot of the model is a snapshot of them."""

@@ -7,9 +7,9 @@ from typing import Any, Literal
 from flwr.app import UserConfig
 
 from fl.data import Source, make_partitioner, open_source
-from fl.errors import InputError
-from fl.nearest import suggest
 from fl.privacy import Mechanism, calibrate
+from shards.errors import InputError
+from shards.nearest import suggest
 
 USER_PREFIX = "user."
 """Keys under this prefix belong to the app's own code and are not checked."""

@@ -6,7 +6,7 @@ import shlex
 from importlib.resources import files
 from pathlib import Path
 
-from fl.errors import InputError
+from shards.errors import InputError
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 

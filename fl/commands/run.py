@@ -22,11 +22,12 @@ from fl.engine import Apps, AppSpec, Options, Outcome, RoundEvent, SnapshotStore
 from fl.engine.app import PRIVATE_KEY, SEED_KEY, Checked
 from fl.engine.engine import one_thread, worker_count
 from fl.engine.flower import flower_log
-from fl.errors import BudgetSpentError, FedshardError, InputError, InterruptedRunError
+from fl.errors import BudgetSpentError, InterruptedRunError
 from fl.run import Manifest, MetricsLog, Printer, RunFolder, Summary, model_digest
 from fl.run.folder import code_digest, read_manifest, versions
 from fl.run.summary import headline, rounds_of, to_json
 from fl.version import __version__
+from shards.errors import FedshardError, InputError
 
 _MIB = 2**20
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from fl.errors import InputError
 from fl.run.folder import Manifest, read_manifest
 from fl.run.summary import to_json
+from shards.errors import InputError
 
 
 def run(arguments: argparse.Namespace) -> int:

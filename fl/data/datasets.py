@@ -17,8 +17,8 @@ from fl.data.partition import Partitioner
 from fl.data.records import Records, validate
 from fl.data.reference import call, resolve
 from fl.data.sklearn_sets import SETS, read_set
-from fl.errors import InputError
-from fl.nearest import suggest
+from shards.errors import InputError
+from shards.nearest import suggest
 
 Load = Callable[[int, int], object]
 LoadTest = Callable[[], object]

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fl.data.records import Records
-from fl.errors import InputError
+from shards.errors import InputError
 
 
 def class_counts(clients: Sequence[Records]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

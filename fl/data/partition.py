@@ -6,8 +6,8 @@ from typing import Protocol
 import numpy as np
 
 from fl.data.skew import Dirichlet, Keys, Labels, Quantity, Rows, check_enough
-from fl.errors import InputError
-from fl.nearest import suggest
+from shards.errors import InputError
+from shards.nearest import suggest
 
 
 class Partitioner(Protocol):

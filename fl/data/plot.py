@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fl.data.describe import class_counts
 from fl.data.records import Records
-from fl.errors import InputError
+from shards.errors import InputError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

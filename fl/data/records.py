@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fl.errors import InputError
+from shards.errors import InputError
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 

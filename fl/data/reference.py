@@ -4,8 +4,8 @@ import importlib
 from collections.abc import Callable
 from types import ModuleType
 
-from fl.errors import FedshardError, InputError
-from fl.nearest import suggest
+from shards.errors import FedshardError, InputError
+from shards.nearest import suggest
 
 
 def resolve(reference: str) -> Callable[..., object]:

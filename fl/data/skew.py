@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fl.errors import InputError
+from shards.errors import InputError
 
 Rows = NDArray[np.int64]
 Labels = NDArray[np.int64]

@@ -10,8 +10,8 @@ from typing import Any, Protocol, runtime_checkable
 from flwr.app import UserConfig
 
 from fl.engine import flower
-from fl.errors import InputError
-from fl.nearest import suggest
+from shards.errors import InputError
+from shards.nearest import suggest
 
 DEFAULT_CLIENTS = 10
 PRIVATE_KEY, SEED_KEY = "fedshard-private", "fedshard-seed"

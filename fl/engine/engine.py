@@ -26,7 +26,7 @@ from fl.engine.grid import EngineGrid, Nodes, too_few_nodes
 from fl.engine.launcher import ForkLauncher, SpawnLauncher, StartMethod, default_start_method
 from fl.engine.seeding import derive, seeded
 from fl.engine.snapshot import SnapshotStore
-from fl.errors import InputError
+from shards.errors import InputError
 
 App = TypeVar("App")
 

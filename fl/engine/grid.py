@@ -19,7 +19,7 @@ from fl.engine.record import Entry, ReplyRecord
 from fl.engine.seeding import derive
 from fl.engine.snapshot import Snapshot, SnapshotStore
 from fl.engine.worker import Call, Reply
-from fl.errors import InputError
+from shards.errors import InputError
 
 _LOG = getLogger("fedshard")
 _WAITING_CALLS, _WAITING_SECONDS = 5, 5.0  # Flower's strategies ask once a second while they wait for nodes

@@ -9,7 +9,6 @@ Payload: one part after another, ``length (8) | bytes``.
 """
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
@@ -20,17 +19,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from fl.engine.worker import Reply
-from fl.errors import FedshardError, InputError
+from shards.disk import disk_error
+from shards.errors import InputError
 
 _MAGIC = b"FSHDREC1"
 _HEADER_BYTES = len(_MAGIC) + 8 + 32
 _ZERO_TAIL = bytes(512)
-
-
-class DiskFullError(FedshardError):
-    """The disk, or the run's cap on it, is full; everything recorded before is intact."""
-
-    exit_code = 2
 
 
 @dataclass(frozen=True)
@@ -84,45 +78,6 @@ def read_frames(path: Path) -> Iterator[tuple[int, bytes]]:
                 f"{path}: damaged at byte {start}; this run cannot be resumed from it "
                 "(restore the file from a copy, or start a new run)"
             )
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace a file by one rename, durably; a crash leaves the old or the new one, whole.
-
-    Raises
-    ------
-    DiskFullError
-        If the disk is full; nothing is left behind.
-    """
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        sync_folder(path.parent)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise disk_error(path, error) from error
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the folder's own entries durable (a no-op where folders cannot be opened)."""
-    with contextlib.suppress(PermissionError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def disk_error(path: Path, error: OSError) -> Exception:
-    """Turn "no space left" into a one-line error; any other error is returned as it is."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return DiskFullError(f"{path}: disk full; what was recorded before is intact, so free space and resume")
-    return error
 
 
 class ReplyRecord:

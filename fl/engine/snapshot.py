@@ -4,8 +4,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from fl.engine.record import ReplyRecord, pack, read_frames, unpack, write_atomically
-from fl.errors import InputError
+from fl.engine.record import ReplyRecord, pack, read_frames, unpack
+from shards.disk import write_atomically
+from shards.errors import InputError
 
 
 @dataclass(frozen=True)

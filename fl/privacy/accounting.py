@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 
-from fl.errors import InputError
 from fl.privacy._opacus import RDPAccountant, compute_rdp, get_privacy_spent
+from shards.errors import InputError
 
 ORDERS: tuple[float, ...] = tuple(float(order) for order in RDPAccountant.DEFAULT_ALPHAS)
 """Rényi orders α at which every cost is kept: those of Opacus' `RDPAccountant`, 1.1 to 63.

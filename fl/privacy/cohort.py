@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fl.errors import InputError
+from shards.errors import InputError
 
 
 def canonical(record_ids: NDArray[np.int64], who: str) -> NDArray[np.int64]:

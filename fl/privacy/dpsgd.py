@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fl.errors import InputError
 from fl.privacy._opacus import DPOptimizer, GradSampleModule
 from fl.privacy.accounting import Mechanism
 from fl.privacy.errors import TrainingDivergedError
 from fl.privacy.prf import Stream
 from fl.privacy.private_model import check_private
+from shards.errors import InputError
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Maps (outputs, labels) of a batch to the mean over its records of a loss of each record alone."""

@@ -1,6 +1,6 @@
 """What can go wrong between a training event and its durable charge."""
 
-from fl.errors import FedshardError
+from shards.errors import FedshardError
 
 
 class LedgerError(FedshardError):

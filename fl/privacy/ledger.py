@@ -13,13 +13,13 @@ from sqlite3 import Connection
 import numpy as np
 from numpy.typing import NDArray
 
-from fl.errors import InputError
 from fl.privacy.accounting import Mechanism
 from fl.privacy.cohort import canonical
 from fl.privacy.errors import ReleaseConflictError
 from fl.privacy.ledger_file import LedgerFile
 from fl.privacy.ledger_rows import cohort_id, load_cohort, load_mechanism, mechanism_id
 from fl.privacy.spending import Spending
+from shards.errors import InputError
 
 
 class RecordLedger:

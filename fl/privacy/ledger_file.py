@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from fl.errors import InputError
 from fl.privacy.errors import LedgerError
+from shards.errors import InputError
 
 _APPLICATION_ID = 0x66736864  # "fshd": tells a ledger from any other SQLite file
 _SCHEMA_VERSION = 1

@@ -2,8 +2,8 @@
 
 from torch import nn
 
-from fl.errors import InputError
 from fl.privacy._opacus import GradSampleModule, ModuleValidator
+from shards.errors import InputError
 
 
 def check_private(model: nn.Module) -> None:

@@ -6,8 +6,8 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from fl.errors import InputError
 from fl.privacy.prf import SECRET_BYTES
+from shards.errors import InputError
 
 _FILE_NAME = "client.secret"
 

@@ -20,8 +20,8 @@ from typing import Any
 from flwr.app import ArrayRecord, UserConfig
 from safetensors.numpy import save as serialise_arrays
 
-from fl.engine.record import disk_error, write_atomically
-from fl.errors import InputError
+from shards.disk import disk_error, write_atomically
+from shards.errors import InputError
 
 SCHEMA_VERSION = 1
 _PACKAGES = ("fedshard", "flwr", "torch", "numpy", "scipy", "scikit-learn", "opacus", "cryptography")

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fl.data import ByColumn, Dirichlet, Iid, Quantity, make_partitioner
-from fl.errors import InputError
+from shards.errors import InputError
 
 
 def error_of(call, *args, **kwargs):

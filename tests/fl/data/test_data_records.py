@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from fl.data import Records, validate
-from fl.errors import InputError
+from shards.errors import InputError
 
 
 def make(n=4, **changed):

@@ -6,7 +6,8 @@ import pytest
 
 from fl.data import ByColumn, Dirichlet, Iid, Records, open_source, validate
 from fl.data.sklearn_sets import SETS, scale
-from fl.errors import InputError, InterruptedRunError
+from fl.errors import InterruptedRunError
+from shards.errors import InputError
 
 MODULE = """
 import numpy as np

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from fl.data import Dirichlet, Records, class_counts, describe_split, plot_split
-from fl.errors import InputError
+from shards.errors import InputError
 
 
 def client(labels, first_id=0):

@@ -1,7 +1,7 @@
 import pytest
 
 from fl.engine import AppSpec, parse_overrides
-from fl.errors import InputError
+from shards.errors import InputError
 
 GOOD = """
 [project]

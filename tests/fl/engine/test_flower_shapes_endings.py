@@ -28,7 +28,7 @@ from shapes import (
 )
 
 from fl.engine import Apps, AppSpec, Options, run_apps
-from fl.errors import InputError
+from shards.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("no_hang")
 

@@ -3,9 +3,10 @@ import random
 
 import pytest
 
-from fl.engine.record import DiskFullError, Entry, ReplyRecord, pack, read_frames, unpack, write_atomically
+from fl.engine.record import Entry, ReplyRecord, pack, read_frames, unpack
 from fl.engine.worker import Reply
-from fl.errors import InputError
+from shards.disk import DiskFullError, write_atomically
+from shards.errors import InputError
 
 
 def entry(number: int, size: int = 200, answered: bool = True) -> Entry:

@@ -7,9 +7,9 @@ import pytest
 from opacus.accountants import RDPAccountant
 from opacus.accountants.utils import get_noise_multiplier
 
-from fl.errors import InputError
 from fl.privacy import ORDERS, Mechanism, calibrate, epsilon, epsilons, rdp
 from fl.privacy._opacus import _root_logger_kept
+from shards.errors import InputError
 
 EVENT = Mechanism(sampling_rate=0.05, noise_multiplier=1.0, steps=20)
 

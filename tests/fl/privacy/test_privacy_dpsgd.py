@@ -8,8 +8,8 @@ import torch
 from scipy import stats
 from torch import nn
 
-from fl.errors import InputError
 from fl.privacy import Mechanism, TrainingDivergedError, check_private, event_streams, train_private
+from shards.errors import InputError
 
 SECRET = bytes(range(32))
 DEFAULTS = {

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fl.errors import InputError
 from fl.privacy import ORDERS, Mechanism, RecordLedger, ReleaseConflictError, epsilon, rdp
 from fl.privacy.cohort import decode, encode
 from fl.privacy.spending import Spending
+from shards.errors import InputError
 
 EVENT = Mechanism(0.05, 1.0, 20)
 OTHER = Mechanism(0.1, 2.0, 5)

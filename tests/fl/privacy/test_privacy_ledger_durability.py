@@ -9,8 +9,8 @@ import time
 import numpy as np
 import pytest
 
-from fl.errors import InputError
 from fl.privacy import LedgerError, Mechanism, RecordLedger, rdp
+from shards.errors import InputError
 
 EVENT = Mechanism(0.05, 1.0, 20)
 RECORDS = np.arange(50, dtype=np.int64)

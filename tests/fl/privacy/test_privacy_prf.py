@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 from scipy import stats
 
-from fl.errors import InputError
 from fl.privacy import Stream, client_secret, event_streams, simulated_secret, stream
+from shards.errors import InputError
 
 SECRET = bytes(range(32))
 
