@@ -1,7 +1,7 @@
 """What can be observed of a run. To observe one, write a class with these two methods."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from flwr.app import ArrayRecord
@@ -27,6 +27,9 @@ class BatchEvent:
         That failure's traceback, where there is one.
     replayed : bool
         Whether the replies came from the record of an earlier attempt.
+    clients : mapping of int to mapping of str to float
+        The scalar metrics of each usable reply, by partition id: what the client chose to tell the server. With
+        privacy on, fedshard's own client tells nothing but its constant weight.
     """
 
     message_type: str
@@ -38,6 +41,7 @@ class BatchEvent:
     error: str | None = None
     details: str = ""
     replayed: bool = False
+    clients: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -54,12 +58,15 @@ class RoundEvent:
         E.g. ``test_accuracy``, ``test_loss``, ``epsilon``.
     arrays : ArrayRecord or None
         The global model at this moment, where the ServerApp gives it.
+    phases : mapping of str to float
+        Seconds of the ServerApp's own work in this round, by name (``aggregation``, ``server test``), where it says.
     """
 
     server_round: int
     total_rounds: int | None
     metrics: Mapping[str, float]
     arrays: ArrayRecord | None = None
+    phases: Mapping[str, float] = field(default_factory=dict)
 
 
 class Observer(Protocol):

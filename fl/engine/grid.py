@@ -280,20 +280,24 @@ class EngineGrid(Grid):
             del self._sent[message_id]
         if self._record is not None and fresh:
             self._record.append(fresh)
+        answered = [
+            (sent, entry.reply.message()) for (_, sent), entry in zip(batch, entries, strict=True) if entry.reply
+        ]
         if batch:
-            event = self._summary([sent for _, sent in batch], [entry.reply for entry in entries])
+            event = self._summary([sent for _, sent in batch], [entry.reply for entry in entries], answered)
             for observer in self._observers:
                 observer.on_batch(event)
-        return [entry.reply.message() for entry in entries if entry.reply is not None]
+        return [message for _, message in answered]
 
-    def _summary(self, batch: Sequence[_Sent], replies: Sequence[Reply | None]) -> BatchEvent:
+    def _summary(
+        self, batch: Sequence[_Sent], replies: Sequence[Reply | None], answered: Sequence[tuple[_Sent, Message]]
+    ) -> BatchEvent:
         failures = [(s, r) for s, r in zip(batch, replies, strict=True) if r is None or r.failed]
         error, details = None, ""
         if failures:
             sent, reply = failures[0]
-            client = sent.call.node_config[flower.PARTITION_ID_KEY]
             reason = codec.decode_error(reply.body).reason if reply else "no reply before the server's timeout"
-            error, details = f"client {client}: {reason}", reply.details if reply else ""
+            error, details = f"client {_partition(sent)}: {reason}", reply.details if reply else ""
         return BatchEvent(
             message_type=batch[0].call.metadata["message_type"],
             server_round=batch[0].server_round,
@@ -304,7 +308,18 @@ class EngineGrid(Grid):
             error=error,
             details=details,
             replayed=all(sent.replayed for sent in batch),
+            clients={_partition(sent): _scalars(message) for sent, message in answered if message.has_content()},
         )
+
+
+def _partition(sent: _Sent) -> int:
+    return int(sent.call.node_config[flower.PARTITION_ID_KEY])
+
+
+def _scalars(message: Message) -> dict[str, float]:
+    """Read the scalars of a message's metric records: counts and metrics, whatever the records are called."""
+    records = message.content.metric_records.values()
+    return {name: value for record in records for name, value in record.items() if isinstance(value, int | float)}
 
 
 def too_few_nodes(count: int) -> InputError:

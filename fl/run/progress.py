@@ -101,12 +101,14 @@ class MetricsLog:
 
     def on_batch(self, event: BatchEvent) -> None:
         """Log the exchange."""
-        fields = {name: value for name, value in vars(event).items() if value not in (None, "", False)}
+        fields = {name: value for name, value in vars(event).items() if value not in (None, "", False, {})}
         self._folder.log("exchange", {**fields, "seconds": round(event.seconds, 4)})
 
     def on_round(self, event: RoundEvent) -> None:
-        """Log the round's metrics."""
+        """Log the round's metrics, and what took the ServerApp how long."""
         self._folder.log("round", {"server_round": event.server_round, **event.metrics})
+        if event.phases:
+            self._folder.log("phases", {"server_round": event.server_round, **event.phases})
 
 
 def _kind(event: BatchEvent) -> str:
