@@ -55,7 +55,7 @@ def evaluate_locally(message: Message, context: Context) -> Message:
     if client.settings.private:
         raise ClientError("metrics on local data are withheld while privacy is on")
     model = client.model(message)
-    metrics = {**evaluate(model, client.held_out), WEIGHT_KEY: len(client.held_out)}
+    metrics = {**evaluate(model, client.held_out, client.settings.objective()), WEIGHT_KEY: len(client.held_out)}
     return Message(RecordDict({"metrics": MetricRecord({**metrics})}), reply_to=message)
 
 
@@ -108,13 +108,14 @@ class _Client:
     def train_openly(self, message: Message) -> RecordDict:
         """Plain SGD on shuffled minibatches, weighted by the number of rows."""
         settings, model = self.settings, self.model(message)
+        task = settings.objective()
         features, labels = tensors(self.rows[0])
         optimizer = torch.optim.SGD(model.parameters(), settings.learning_rate, settings.momentum)
         model.train()
         losses = []
         for _ in range(settings.local_epochs):
             for batch in torch.split(torch.randperm(len(labels)), settings.batch_size):
-                loss = nn.functional.cross_entropy(model(features[batch]), labels[batch])
+                loss = task.loss(model(features[batch]), labels[batch])
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
@@ -156,7 +157,7 @@ class _Client:
             expected_batch_size=settings.expected_batch_size,
             learning_rate=settings.dp_learning_rate,
             momentum=settings.momentum,
-            loss_fn=nn.functional.cross_entropy,
+            loss_fn=settings.objective().loss,
             coins=streams.coins,
             noise=streams.noise,
         )

@@ -1,4 +1,4 @@
-"""From a model's name to its weights, its test accuracy, and one clear line where the model does not fit."""
+"""From a model's name to its weights, its test metrics, and one clear line where the model does not fit."""
 
 from collections.abc import Mapping
 
@@ -9,6 +9,7 @@ from torch import nn
 
 from fl.data import Records
 from fl.data.reference import resolve
+from fl.task import Task
 from shards.errors import InputError
 
 
@@ -18,7 +19,7 @@ def build_model(reference: str) -> nn.Module:
     Parameters
     ----------
     reference : str
-        ``module:function``, called without arguments; maps features to one logit per class.
+        ``module:function``, called without arguments; maps features to one logit per class, or to one number.
 
     Raises
     ------
@@ -52,34 +53,28 @@ def tensors(records: Records) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, records: Records) -> Mapping[str, float]:
-    """Return ``accuracy`` and mean cross-entropy ``loss`` (in nats) of a model on records."""
+def evaluate(model: nn.Module, records: Records, task: Task) -> Mapping[str, float]:
+    """Return the task's metrics of a model on records."""
     features, labels = tensors(records)
     model.eval()
-    logits = model(features)
-    return {
-        "accuracy": (logits.argmax(dim=1) == labels).double().mean().item(),
-        "loss": nn.functional.cross_entropy(logits, labels).item(),
-    }
+    return task.metrics(model(features), labels)
 
 
 @torch.no_grad()
-def number_of_classes(model: nn.Module, records: Records, who: str) -> int:
-    """Try a model on the first record and return how many classes it tells apart.
+def number_of_classes(model: nn.Module, records: Records, task: Task, who: str) -> int | None:
+    """Try a model on the first record and return how many classes it tells apart; None where it predicts a number.
 
     Raises
     ------
     InputError
-        If the model does not take the features, or does not return one row of logits per record.
+        If the model does not take the features, or returns another shape than the task's.
     """
     features, _ = tensors(records.select(np.array([0])))
     model.eval()
     try:
-        logits = model(features)
+        outputs = model(features)
     except Exception as error:
         shape = tuple(features.shape[1:])
         cause = str(error).strip().splitlines()[0]
         raise InputError(f"the model does not take the features of {who} (shape {shape}): {cause}") from error
-    if logits.ndim != 2 or len(logits) != 1:
-        raise InputError(f"the model returns shape {tuple(logits.shape)} for one record; expected (1, classes)")
-    return int(logits.shape[1])
+    return task.classes(outputs)

@@ -5,12 +5,13 @@ from collections.abc import Iterable
 from typing import Any
 
 import flwr.serverapp.strategy as flower_strategies
+import numpy as np
 from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict, UserConfig
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import Strategy
 from safetensors.numpy import save_file
 
-from fl.data.records import validate
+from fl.data import Records, validate
 from fl.engine import EngineGrid, RoundEvent
 from fl.engine.flower import flower_log
 from fl.engine.seeding import derive, seeded
@@ -27,6 +28,7 @@ _STATELESS = ("FedAvg", "FedProx", "FedMedian", "FedTrimmedAvg", "Krum", "MultiK
 """Strategies that are a function of the replies alone: a snapshot of the model is a snapshot of them."""
 
 MIN_CLIENTS = 2
+MAX_TEST_GROUPS = 100
 REPLY_TIMEOUT_S = 3600.0
 
 
@@ -56,10 +58,11 @@ class FederationApp(ServerApp):
         try:
             make_strategy(settings)
             source, model = settings.source(), build_model(settings.model)
+            _test_groups(source.test(), settings.test_by)
             cost = epsilon(rdp(settings.mechanism()), settings.delta) if settings.private else 0.0
         except InputError as error:
             raise InputError(f"{where}: {error}") from error
-        classes = number_of_classes(model, source.client(0, clients), "client 0")
+        classes = number_of_classes(model, source.client(0, clients), settings.objective(), "client 0")
         for index in range(clients):
             validate(source.client(index, clients), f"client {index} of {clients}", classes)
         if (test := source.test()) is not None:
@@ -146,6 +149,7 @@ class _Federation:
         self._settings, self._grid, self._run_id = settings, grid, run_id
         self._strategy = make_strategy(settings)
         self._test = settings.source().test()
+        self._test_groups = _test_groups(self._test, settings.test_by)
         self._model = build_model(settings.model)
         self.arrays = weights(self._model)
         self._participations: dict[int, int] = {}
@@ -181,10 +185,19 @@ class _Federation:
             local = self._strategy.aggregate_evaluate(server_round, self._exchange(requests))
             metrics |= _floats("client", local)
         if self._test is not None:
-            load_weights(self._model, self.arrays)
-            metrics |= {f"test_{name}": value for name, value in evaluate(self._model, self._test).items()}
+            metrics |= self._tested(self._test)
         if self._event_cost is not None:
             metrics["epsilon"] = self._epsilon(max(self._participations.values()))
+        return metrics
+
+    def _tested(self, test: Records) -> dict[str, float]:
+        """Return the metrics of the global model on the test set, and on each group of it."""
+        task = self._settings.objective()
+        load_weights(self._model, self.arrays)
+        metrics = {f"test_{name}": value for name, value in evaluate(self._model, test, task).items()}
+        for group, rows in self._test_groups.items():
+            measured = evaluate(self._model, rows, task)
+            metrics |= {f"test_{name}/{group}": value for name, value in measured.items()}
         return metrics
 
     def _exchange(self, requests: Iterable[Message]) -> list[Message]:
@@ -237,6 +250,28 @@ class _View:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._grid, name)
+
+
+def _test_groups(test: Records | None, key: str) -> dict[str, Records]:
+    """Split the test set by a key column, where one is configured.
+
+    Raises
+    ------
+    InputError
+        If there is no test set or no such column, or it has more than `MAX_TEST_GROUPS` values.
+    """
+    if not key:
+        return {}
+    if test is None:
+        raise InputError(f"test-by = '{key}': there is no test set to split; name one in test-data")
+    if key not in test.keys:
+        raise InputError(f"test-by = '{key}': the test set has no such key; {suggest(key, test.keys)}")
+    values = np.unique(test.keys[key])
+    if len(values) > MAX_TEST_GROUPS:
+        raise InputError(
+            f"test-by = '{key}': {len(values)} values in the test set; at most {MAX_TEST_GROUPS} make sense"
+        )
+    return {str(value): test.select(test.keys[key] == value) for value in values}
 
 
 def _floats(prefix: str, record: MetricRecord | None) -> dict[str, float]:

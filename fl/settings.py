@@ -8,6 +8,7 @@ from flwr.app import UserConfig
 
 from fl.data import Source, make_partitioner, open_source
 from fl.privacy import Mechanism, calibrate
+from fl.task import Classification, Regression, Task
 from shards.errors import InputError
 from shards.nearest import suggest
 
@@ -27,6 +28,13 @@ class Settings:
         ``sklearn:<name>``, or ``module:function`` called with (client, number of clients).
     test_data : str
         ``module:function`` that returns the server's public test set; empty for none (built-in sets have one).
+    task : str
+        ``classification`` or ``regression``: what labels are, hence loss and metrics.
+    target_scale : float
+        Public size of a regression's target: the loss measures errors in units of it. Labels, predictions and
+        ``rmse`` stay in the target's own units.
+    test_by : str
+        Key column of the test set; the server also reports its metrics for each value of it. Empty for none.
     partitioner : str
         ``iid``, ``dirichlet``, ``quantity`` or ``column``: how a built-in set is split.
     partition_alpha : float
@@ -72,6 +80,9 @@ class Settings:
     data: str
     num_server_rounds: int
     test_data: str = ""
+    task: Literal["classification", "regression"] = "classification"
+    target_scale: float = 1.0
+    test_by: str = ""
     partitioner: str = "iid"
     partition_alpha: float = 0.5
     partition_column: str = ""
@@ -131,6 +142,10 @@ class Settings:
         """Whether training is differentially private."""
         return self.privacy != "off"
 
+    def objective(self) -> Task:
+        """Return the task, with its loss and metrics."""
+        return Regression(self.target_scale) if self.task == "regression" else Classification()
+
     def source(self) -> Source:
         """Open the data source.
 
@@ -173,6 +188,7 @@ class Settings:
             "clipping-norm",
             "expected-batch-size",
             "partition-alpha",
+            "target-scale",
         ):
             need(0 < getattr(self, key.replace("-", "_")) < float("inf"), key, "above 0")
         need(self.data_seed >= 0, "data-seed", "0 or more")
@@ -182,6 +198,7 @@ class Settings:
         need(0 <= self.local_test_fraction < 1, "local-test-fraction", "from 0 to below 1")
         need(0 < self.delta < 1, "delta", "between 0 and 1")
         need(0 < self.sampling_rate <= 1, "sampling-rate", "above 0 and at most 1")
+        need(self.task in ("classification", "regression"), "task", '"classification" or "regression"')
         need(self.privacy in ("dp-sgd", "off"), "privacy", '"dp-sgd" or "off"')
         if isinstance(self.noise_multiplier, str):
             need(self.noise_multiplier == "auto", "noise-multiplier", 'a number above 0, or "auto"')

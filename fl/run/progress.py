@@ -12,8 +12,10 @@ from fl.run.folder import RunFolder
 
 _LABELS = (
     ("test_accuracy", "accuracy {:.3f}"),
+    ("test_rmse", "rmse {:.4g}"),
     ("test_loss", "loss {:.3f}"),
     ("client_accuracy", "client accuracy {:.3f}"),
+    ("client_rmse", "client rmse {:.4g}"),
     ("client_loss", "client loss {:.3f}"),
     ("epsilon", "ε {:.2f}"),
 )
