@@ -4,11 +4,15 @@ from fl.data.datasets import PartitionedSet, Source, open_source
 from fl.data.describe import class_counts, describe_split
 from fl.data.partition import ByColumn, Iid, Partitioner, make_partitioner
 from fl.data.plot import plot_split
-from fl.data.records import Records, validate
+from fl.data.records import Records, Task, validate
 from fl.data.skew import Dirichlet, Quantity
+from fl.data.spec import DATA_KEYS, DATA_PREFIX, DataSpec
 
 __all__ = [
+    "DATA_KEYS",
+    "DATA_PREFIX",
     "ByColumn",
+    "DataSpec",
     "Dirichlet",
     "Iid",
     "PartitionedSet",
@@ -16,6 +20,7 @@ __all__ = [
     "Quantity",
     "Records",
     "Source",
+    "Task",
     "class_counts",
     "describe_split",
     "make_partitioner",

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fl.data.partition import Partitioner
-from fl.data.records import Records, validate
+from fl.data.records import Records, Task, validate
 from fl.data.reference import call, resolve
 from fl.data.sklearn_sets import SETS, read_set
 from shards.errors import InputError
@@ -45,6 +45,8 @@ class Source:
         The string that names `load_test`.
     num_classes : int, optional
         Number of classes, where known: labels are checked against it.
+    task : "classification" or "regression"
+        What the labels are.
     """
 
     reference: str
@@ -52,6 +54,7 @@ class Source:
     load_test: LoadTest | None = field(default=None, compare=False)
     test_reference: str | None = None
     num_classes: int | None = None
+    task: Task = "classification"
 
     def client(self, index: int, num_clients: int) -> Records:
         """Return one client's rows, read once per process.
@@ -189,7 +192,7 @@ def _read_client(source: Source, index: int, num_clients: int) -> Records:
     """Load and check one client's rows."""
     who = f"client {index} of {num_clients} ({source.reference})"
     rows = call(who, source.load, index, num_clients)
-    return validate(rows, who, source.num_classes)
+    return validate(rows, who, source.num_classes, source.task)
 
 
 @functools.cache
@@ -198,7 +201,7 @@ def _read_test(source: Source) -> Records | None:
     if source.load_test is None:
         return None
     who = f"test rows ({source.test_reference})"
-    return validate(call(who, source.load_test), who, source.num_classes)
+    return validate(call(who, source.load_test), who, source.num_classes, source.task)
 
 
 @functools.cache

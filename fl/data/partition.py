@@ -18,8 +18,8 @@ class Partitioner(Protocol):
 
         Parameters
         ----------
-        labels : NDArray[np.int64]
-            Class of each row, shape (n,).
+        labels : NDArray[np.int64] or NDArray[np.float32]
+            Class, or target of a regression, of each row, shape (n,).
         keys : Mapping[str, NDArray]
             Key columns, each of shape (n,).
         num_clients : int

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from shards.errors import InputError
 
 Scalar = TypeVar("Scalar", bound=np.generic)
+
+Task = Literal["classification", "regression"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,17 +22,18 @@ class Records:
     ----------
     features : NDArray[np.float32]
         Model inputs, shape (n, ...), at least two-dimensional; unit set by the source.
-    labels : NDArray[np.int64]
-        Class indices from 0, shape (n,).
+    labels : NDArray[np.int64] or NDArray[np.float32]
+        Shape (n,): class indices from 0, int64; or, for regression, real numbers in the target's unit, float32.
     ids : NDArray[np.int64]
         Record ids, shape (n,), unique within the federation's data. Privacy charges, sampling coins
         and summation order are all keyed by them, so an id must mean the same record in every run.
     keys : Mapping[str, NDArray]
-        Columns that requests may select by (time, region, class, user, ...), each of shape (n,).
+        Columns that requests may select by (time, region, class, user, ...), each of shape (n,) and of kind
+        int64, float64, bool, str or datetime64[us] (UTC), without nulls.
     """
 
     features: NDArray[np.float32]
-    labels: NDArray[np.int64]
+    labels: NDArray[np.int64] | NDArray[np.float32]
     ids: NDArray[np.int64]
     keys: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
@@ -70,7 +73,7 @@ class Records:
         return self.select(np.argsort(self.ids, kind="stable"))
 
 
-def validate(records: object, who: str, num_classes: int | None = None) -> Records:
+def validate(records: object, who: str, num_classes: int | None = None, task: Task = "classification") -> Records:
     """Check what a data source returned and put it into canonical form.
 
     Parameters
@@ -80,7 +83,9 @@ def validate(records: object, who: str, num_classes: int | None = None) -> Recor
     who : str
         Whose rows these are, to open the error line, such as ``"client 3 of 20"``.
     num_classes : int, optional
-        Number of classes the model knows; labels must be below it.
+        Number of classes the model knows; labels must be below it. Not consulted for regression.
+    task : "classification" or "regression"
+        What the labels are: class indices, or real numbers of any finite value.
 
     Returns
     -------
@@ -91,8 +96,9 @@ def validate(records: object, who: str, num_classes: int | None = None) -> Recor
     Raises
     ------
     InputError
-        If this is not a `Records`, the columns differ in length, there are no rows, a feature or key is
-        NaN or infinite, an id repeats, or a label is not an integer in [0, `num_classes`).
+        If this is not a `Records`, the columns differ in length, there are no rows, a feature, label or key
+        is NaN or infinite, a key is of another kind, an id repeats, or the label of a classification is not
+        an integer in [0, `num_classes`).
     """
     if not isinstance(records, Records):
         raise InputError(
@@ -101,11 +107,15 @@ def validate(records: object, who: str, num_classes: int | None = None) -> Recor
         )
     ids, labels, features, keys = _columns(records, who)
     checked = Records(
-        _float32(features, who), _integers(labels, f"{who}: labels"), _integers(ids, f"{who}: ids"), keys
+        _float32(features, f"{who}: features", "encode them as float32"),
+        _targets(labels, f"{who}: labels", task),
+        _integers(ids, f"{who}: ids"),
+        {name: _key(column, f"{who}: key {name!r}") for name, column in keys.items()},
     ).sorted_by_id()
     _check_ids(checked, who)
     _check_finite(checked, who)
-    _check_labels(checked, who, num_classes)
+    if task == "classification":
+        _check_labels(checked, who, num_classes)
     return Records(
         _read_only(checked.features),
         _read_only(checked.labels),
@@ -158,12 +168,33 @@ def _integers(column: NDArray[Any], what: str) -> NDArray[np.int64]:
     return column.astype(np.int64, copy=False)
 
 
-def _float32(column: NDArray[Any], who: str) -> NDArray[np.float32]:
-    """Return the features as float32; a value too big for float32 becomes infinite and is reported later."""
+def _float32(column: NDArray[Any], what: str, fix: str) -> NDArray[np.float32]:
+    """Return real numbers as float32; a value too big for float32 becomes infinite and is reported later."""
     if column.dtype.kind not in "biuf":
-        raise InputError(f"{who}: features are {column.dtype}, not real numbers; encode them as float32")
+        raise InputError(f"{what} are {column.dtype}, not real numbers; {fix}")
     with np.errstate(over="ignore"):
         return column.astype(np.float32, copy=False)
+
+
+def _targets(column: NDArray[Any], what: str, task: Task) -> NDArray[np.int64] | NDArray[np.float32]:
+    """Return labels in the dtype of their task."""
+    if task == "regression":
+        return _float32(column, what, "give real numbers")
+    return _integers(column, what)
+
+
+def _key(column: NDArray[Any], what: str) -> NDArray[Any]:
+    """Return a key column in the one dtype of its kind."""
+    kind = column.dtype.kind
+    if kind in "iu":
+        return _integers(column, what)
+    if kind == "O" and all(isinstance(value, str) for value in column):
+        return column.astype(np.str_)
+    if kind not in "fbUM":
+        raise InputError(
+            f"{what} is {column.dtype}; a key is whole numbers, real numbers, true or false, text, or datetime64"
+        )
+    return column.astype({"f": "float64", "M": "datetime64[us]"}.get(kind, column.dtype), copy=False)
 
 
 def _check_ids(records: Records, who: str) -> None:
@@ -176,7 +207,7 @@ def _check_ids(records: Records, who: str) -> None:
 
 
 def _check_finite(records: Records, who: str) -> None:
-    """Raise at the first NaN or infinite feature or key."""
+    """Raise at the first NaN or infinite feature, label or key."""
     bad = np.argwhere(~np.isfinite(records.features))
     if len(bad):
         row, *place = (int(index) for index in bad[0])
@@ -185,12 +216,13 @@ def _check_finite(records: Records, who: str) -> None:
             f"{who}: record {records.ids[row]} has {value} in feature column {', '.join(map(str, place))}; "
             "drop the record or fill in the value"
         )
-    for name, column in records.keys.items():
-        if column.dtype.kind == "f" and not np.isfinite(column).all():
+    flat: dict[str, NDArray[Any]] = {"labels": records.labels}
+    flat |= {f"key column {name!r}": column for name, column in records.keys.items()}
+    for name, column in flat.items():
+        if column.dtype.kind in "fM" and not np.isfinite(column).all():
             row = int(np.flatnonzero(~np.isfinite(column))[0])
             raise InputError(
-                f"{who}: record {records.ids[row]} has {column[row]} in key column {name!r}; "
-                "drop the record or fill in the value"
+                f"{who}: record {records.ids[row]} has {column[row]} in {name}; drop the record or fill in the value"
             )
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from shards.errors import InputError
 
 Rows = NDArray[np.int64]
-Labels = NDArray[np.int64]
+Labels = NDArray[np.int64] | NDArray[np.float32]
 Keys = Mapping[str, NDArray[Any]]
 
 # Here a draw is equal shares to four digits already; near the float limit the shares would be NaN.
@@ -67,7 +67,15 @@ class Dirichlet(_Skew):
     """
 
     def assign(self, labels: Labels, keys: Keys, num_clients: int, seed: int) -> list[Rows]:
-        """Deal rows as `fl.data.Partitioner.assign` says; `keys` play no part."""
+        """Deal rows as `fl.data.Partitioner.assign` says; `keys` play no part.
+
+        Raises
+        ------
+        InputError
+            Also if the labels are real numbers, of which there are no classes to share out.
+        """
+        if labels.dtype.kind == "f":
+            raise InputError("partition: 'dirichlet' shares out classes and a regression has none; use 'quantity'")
         check_enough(len(labels), num_clients, self.min_records)
         rng = np.random.default_rng(seed)
         for _ in range(DRAWS):
