@@ -2,14 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shards.errors import InputError
-
-Scalar = TypeVar("Scalar", bound=np.generic)
 
 Task = Literal["classification", "regression"]
 
@@ -238,7 +236,7 @@ def _check_labels(records: Records, who: str, num_classes: int | None) -> None:
         )
 
 
-def _read_only(array: NDArray[Scalar]) -> NDArray[Scalar]:
+def _read_only(array: NDArray[Any]) -> NDArray[Any]:
     """Return a read-only view, leaving the caller's own array writable."""
     view = array.view()
     view.flags.writeable = False
