@@ -128,9 +128,9 @@ class DecisionLog:
             Naming the first line that is no entry.
         """
         entries = []
-        wanted = b'{"client":' if client is None else _prefix(client)
+        wanted = b"" if client is None else _prefix(client)
         for number, line in enumerate(self._journal.read().splitlines(), 1):
-            if line.startswith(wanted):
+            if line.startswith(wanted) and not line.startswith(b'{"anchors":'):
                 try:
                     entries.append(_entry(json.loads(line)))
                 except (ValueError, KeyError, TypeError) as error:
