@@ -2,21 +2,27 @@
 
 The protocol is one function, ``load(client, num_clients) -> Records``: what client `client` of
 `num_clients` (counted from 0) holds. It is called in whichever process simulates or is that client, so
-it must give the same rows every time. A source is named by a string: ``"sklearn:digits"`` and its like
-ship with scikit-learn and are split by a partitioner; ``"package.module:function"`` is the user's own.
+it must give the same rows every time. A source is named by a string: ``"csv:hospitals"`` and its like are the
+user's files; ``"sklearn:digits"`` and its like ship with scikit-learn and are split by a partitioner;
+``"package.module:function"`` is the user's own; a single word is the entry point of an installed package.
 """
 
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fl.data.files import FORMATS, FileRows
+from fl.data.objects import to_records
 from fl.data.partition import Partitioner
 from fl.data.records import Records, Task, validate
 from fl.data.reference import call, resolve
 from fl.data.sklearn_sets import SETS, read_set
+from fl.data.spec import DataSpec
 from shards.errors import InputError
 from shards.nearest import suggest
 
@@ -24,6 +30,10 @@ Load = Callable[[int, int], object]
 LoadTest = Callable[[], object]
 
 BUILT_IN = tuple(f"sklearn:{name}" for name in SETS)
+
+ENTRY_POINTS = "fedshard.datasets"
+"""The group under which a package offers data sets: functions of the protocol. One that has an attribute ``test``, a
+function without arguments, offers the server's public test rows too."""
 
 # A process that simulates many clients keeps up to this many clients' rows at once.
 KEPT_CLIENTS = 1024
@@ -47,6 +57,8 @@ class Source:
         Number of classes, where known: labels are checked against it.
     task : "classification" or "regression"
         What the labels are.
+    spec : DataSpec
+        What the columns of a Hugging Face data set mean that `load` may return.
     """
 
     reference: str
@@ -55,6 +67,7 @@ class Source:
     test_reference: str | None = None
     num_classes: int | None = None
     task: Task = "classification"
+    spec: DataSpec = field(default_factory=DataSpec)
 
     def client(self, index: int, num_clients: int) -> Records:
         """Return one client's rows, read once per process.
@@ -102,31 +115,42 @@ def open_source(
     seed: int,
     test_reference: str | None = None,
     num_classes: int | None = None,
+    task: Task = "classification",
+    spec: DataSpec | None = None,
+    folder: Path | None = None,
 ) -> Source:
     """Find the data source that a string names.
 
     Parameters
     ----------
     reference : str
-        ``"sklearn:NAME"`` with NAME one of digits, iris, wine, breast_cancer; or
-        ``"package.module:function"``, imported here, the function following the protocol.
+        ``"csv:PATH"``, ``"parquet:PATH"`` or ``"npz:PATH"``, a file or a folder; ``"sklearn:NAME"`` with NAME one
+        of digits, iris, wine, breast_cancer; ``"package.module:function"``, imported here, the function following
+        the protocol (it may return a torch or Hugging Face data set too); or the name of an entry point of the
+        group ``fedshard.datasets``.
     partitioner : Partitioner
-        How a scikit-learn set is split. A user's function does its own splitting, so it is not consulted.
+        How a scikit-learn set, or a single file without a client column, is split. Not consulted otherwise.
     test_fraction : float
         Share of a scikit-learn set, in (0, 1), put aside for the server before the split, stratified by
-        class. Not consulted for a user's function.
+        class. Not consulted otherwise.
     seed : int
         Decides test rows and split, by independent streams; at least 0.
     test_reference : str, optional
-        ``"package.module:function"`` of a function without arguments that returns the server's public
-        test rows as `Records`; for a user's function only.
+        Names the server's public test rows: files as above, or ``"package.module:function"`` of a function
+        without arguments that returns `Records`. Not for scikit-learn sets.
     num_classes : int, optional
         Number of classes of a user's data, if labels are to be checked against it.
+    task : "classification" or "regression"
+        What the labels are.
+    spec : DataSpec, optional
+        What columns mean; needed for files.
+    folder : Path, optional
+        Where relative paths start: the app's folder; by default the working directory.
 
     Returns
     -------
     Source
-        The source; no client's rows have been read yet.
+        The source; no client's rows have been read yet, and no file been looked at.
 
     Raises
     ------
@@ -135,15 +159,36 @@ def open_source(
     """
     if seed < 0:
         raise InputError(f"data {reference}: seed is {seed}; give a whole number from 0")
-    kind, _, name = reference.partition(":")
-    if not name:
-        raise InputError(
-            f"data {reference}: not of the form 'sklearn:NAME' or 'package.module:function'; "
-            f"{suggest(reference, BUILT_IN)}"
-        )
-    if kind != "sklearn":
-        test = resolve(test_reference) if test_reference else None
-        return Source(reference, resolve(reference), test, test_reference, num_classes)
+    spec = spec or DataSpec()
+    kind, colon, name = reference.partition(":")
+    if kind == "sklearn" and name:
+        if task != "classification":
+            raise InputError(f"data {reference}: a classification, but task = '{task}'")
+        return _open_sklearn(reference, name, partitioner, test_fraction, seed, test_reference)
+
+    def files(text: str) -> FileRows | None:
+        form, _, path = text.partition(":")
+        if form not in FORMATS:
+            return None
+        if not spec.target or not path:
+            missing = "columns.target is missing; name the column to learn" if path else "name a file or folder"
+            raise InputError(f"data {text}: {missing}")
+        return FileRows(form, (folder or Path()) / Path(path).expanduser(), spec, task, partitioner, seed)
+
+    load = files(reference) or (resolve(reference) if name else _entry_point(reference, colon))
+    test: LoadTest | None = getattr(load, "test", None)
+    if test_reference:
+        test_rows = files(test_reference)
+        test = test_rows.everything if test_rows else resolve(test_reference)
+    elif test is not None:
+        test_reference = f"{reference}, test"
+    return Source(reference, load, test, test_reference, num_classes, task, spec)
+
+
+def _open_sklearn(
+    reference: str, name: str, partitioner: Partitioner, test_fraction: float, seed: int, test_reference: str | None
+) -> Source:
+    """Open a set that ships with scikit-learn."""
     if name not in SETS:
         raise InputError(f"data {reference}: scikit-learn has no built-in set {name!r}; {suggest(name, SETS)}")
     if test_reference:
@@ -154,6 +199,16 @@ def open_source(
         raise InputError(f"data {reference}: test_fraction is {test_fraction}; give a number between 0 and 1")
     load = PartitionedSet(name, partitioner, test_fraction, seed)
     return Source(reference, load, load.test, reference, SETS[name].num_classes)
+
+
+def _entry_point(name: str, colon: str) -> Load:
+    """Load the data set that an installed package offers under a name."""
+    offered = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+    if colon or name not in offered:
+        forms = "'csv:PATH', 'parquet:PATH', 'npz:PATH', 'sklearn:NAME' or 'package.module:function'"
+        installed = f"no installed package offers it ({suggest(name, (*offered, *BUILT_IN))})"
+        raise InputError(f"data {name}: {installed}, and it is not of the form {forms}")
+    return resolve(offered[name].value)
 
 
 @dataclass(frozen=True)
@@ -192,6 +247,7 @@ def _read_client(source: Source, index: int, num_clients: int) -> Records:
     """Load and check one client's rows."""
     who = f"client {index} of {num_clients} ({source.reference})"
     rows = call(who, source.load, index, num_clients)
+    rows = to_records(rows, who, f"{source.reference} client {index}", source.spec, source.task)
     return validate(rows, who, source.num_classes, source.task)
 
 
@@ -201,7 +257,8 @@ def _read_test(source: Source) -> Records | None:
     if source.load_test is None:
         return None
     who = f"test rows ({source.test_reference})"
-    return validate(call(who, source.load_test), who, source.num_classes, source.task)
+    rows = to_records(call(who, source.load_test), who, f"{source.test_reference} test", source.spec, source.task)
+    return validate(rows, who, source.num_classes, source.task)
 
 
 @functools.cache

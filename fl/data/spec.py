@@ -125,6 +125,12 @@ class DataSpec:
         named = {"target": self.target, **self.keys, "id": self.id, "client": self.client}
         return {f"{DATA_PREFIX}{role}": column for role, column in named.items() if column}
 
+    def described(self) -> Iterator[tuple[str, str]]:
+        """Yield (table, column) for every entry of bounds, categories and fill."""
+        for table in _TABLES:
+            for column, _ in getattr(self, table):
+                yield table, column
+
     def __bool__(self) -> bool:
         """Whether anything was configured."""
         return any(getattr(self, field.name) != field.default for field in fields(self))
@@ -136,7 +142,7 @@ class DataSpec:
                 raise InputError(
                     f"{where}: columns.features names the target {name!r}; a model would copy it; remove it"
                 )
-        for table, name in self._described():
+        for table, name in self.described():
             if name == self.target and table != "categories":
                 raise InputError(f"{where}: columns.{table}.{name}: the target is never changed; remove it")
             if self.features and name not in (*self.features, self.target):
@@ -155,12 +161,6 @@ class DataSpec:
                 raise InputError(f"{where}: columns.fill.{name} = {value!r}: expected a number")
             if name in bounds and not bounds[name][0] <= float(value) <= bounds[name][1]:
                 raise InputError(f"{where}: columns.fill.{name} = {value!r}: outside columns.bounds.{name}")
-
-    def _described(self) -> Iterator[tuple[str, str]]:
-        """Yield every (table, column) of the three tables."""
-        for table in _TABLES:
-            for column, _ in getattr(self, table):
-                yield table, column
 
 
 def _names(value: Value, said: str) -> tuple[str, ...]:

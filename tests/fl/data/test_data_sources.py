@@ -204,7 +204,8 @@ def test_no_such_client():
         (
             "digits",
             {},
-            "not of the form 'sklearn:NAME' or 'package.module:function'; did you mean 'sklearn:digits'?",
+            "no installed package offers it (did you mean 'sklearn:digits'?), and it is not of the form 'csv:PATH', "
+            "'parquet:PATH', 'npz:PATH', 'sklearn:NAME' or 'package.module:function'",
         ),
         ("a b:c", {}, "not of the form 'package.module:function'"),
         ("a:b:c", {}, "not of the form 'package.module:function'"),

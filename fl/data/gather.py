@@ -1,0 +1,64 @@
+"""Records decoded block by block, put together without holding the features twice."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fl.data.blocks import Block
+from fl.data.records import Records
+from shards.errors import InputError
+
+
+@dataclass
+class Gathered:
+    """What was decoded so far: features in one array that grows in place, the small columns in parts."""
+
+    parts: list[Records] = field(default_factory=list)
+    origins: list[Block] = field(default_factory=list)
+    features: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
+    count: int = 0
+
+    def add(self, part: Records, origin: Block | None) -> None:
+        """Append records, and where they are from if their ids may repeat."""
+        shape = part.features.shape[1:]
+        if self.parts and shape != self.parts[0].features.shape[1:]:
+            raise InputError(f"features of shape {shape} follow others of {self.parts[0].features.shape[1:]}")
+        needed = (self.count + len(part)) * int(np.prod(shape))
+        if needed > self.features.size:
+            # realloc moves pages, not bytes: a quarter more at a time never needs the features twice.
+            self.features.resize(max(needed, self.features.size * 5 // 4), refcheck=False)
+        self.features[self.count * int(np.prod(shape)) : needed] = part.features.ravel()
+        self.count += len(part)
+        self.parts.append(Records(part.features[:0], part.labels, part.ids, part.keys))
+        if origin is not None:
+            self.origins.append(Block(origin.file, origin.unit, origin.rows, {}))
+
+    def check_ids(self, column: str) -> None:
+        """Raise if two rows have one id, naming both."""
+        if not column:
+            return
+        ids = np.concatenate([part.ids for part in self.parts])
+        order = np.argsort(ids, kind="stable")
+        twice = np.flatnonzero(ids[order][1:] == ids[order][:-1])
+        if len(twice):
+            earlier, later = (self._place(int(row)) for row in order[twice[0] : twice[0] + 2])
+            raise InputError(f"{later}, column {column!r}: the same id as {earlier}; give every record its own")
+
+    def records(self) -> Records:
+        """Return all rows."""
+        shape = self.parts[0].features.shape[1:]
+        self.features.resize(self.count * int(np.prod(shape)), refcheck=False)
+        return Records(
+            self.features.reshape(self.count, *shape),
+            np.concatenate([part.labels for part in self.parts]),
+            np.concatenate([part.ids for part in self.parts]),
+            {name: np.concatenate([part.keys[name] for part in self.parts]) for name in self.parts[0].keys},
+        )
+
+    def _place(self, row: int) -> str:
+        for origin in self.origins:
+            if row < len(origin):
+                return f"{origin.file}, {origin.unit} {origin.rows[row]}"
+            row -= len(origin)
+        raise IndexError(row)
