@@ -88,6 +88,13 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("run", help="id or folder of the run")
     _common(show)
 
+    report = commands.add_parser("report", allow_abbrev=False, help="write one run as an HTML page")
+    report.set_defaults(module="report")
+    report.add_argument("run", help="id or folder of the run")
+    report.add_argument("--out", type=Path, metavar="FILE", help="page to write (default: in the run's folder)")
+    report.add_argument("--public", action="store_true", help="leave out the sections that must not be shared")
+    _common(report)
+
     data = commands.add_parser("data", allow_abbrev=False, help="look at the clients' data").add_subparsers(
         required=True, metavar="command"
     )
