@@ -1,7 +1,7 @@
 """CSV files, plain or gzipped, read line by line so that an error names the line an editor shows.
 
 The standard library's parser is used because it alone counts lines (pyarrow and pandas count rows, and pandas
-fills short rows up in silence); it reads about 20 MB/s.
+fills short rows up in silence). About two million values a second.
 """
 
 import csv

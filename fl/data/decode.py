@@ -1,5 +1,6 @@
 """From a table's columns to `Records`, as a `DataSpec` says."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -95,6 +96,7 @@ def read_tables(tables: Sequence[BlockSource], spec: DataSpec, task: Task, schem
         for block in table.blocks(decoder.columns):
             ids = None if spec.id else derived_ids(table.identity, first, len(block))
             first += len(block)
+            block = decoder.with_numbers(block)
             keep = decoder.complete(block)
             if not keep.all():
                 block, ids = block.where(keep), None if ids is None else ids[keep]
@@ -135,6 +137,19 @@ class _Decoder:
     def columns(self) -> tuple[str, ...]:
         """Every column to read, once."""
         return tuple(dict.fromkeys((*self.features, *self.spec.roles.values())))
+
+    def with_numbers(self, block: Block) -> Block:
+        """Return the block with its numeric columns as numbers, NaN where missing; raises InputError at other text."""
+        coded, columns = dict(self.spec.categories), dict(block.columns)
+        for name in (*self.features, self.spec.target):
+            if name in coded:
+                continue
+            try:
+                columns[name] = numbers(block.columns[name], functools.partial(block.at, column=name))
+            except InputError as error:
+                fix = f"correct it, or if these are categories declare columns.categories.{name} = 'a|b'"
+                raise InputError(f"{error}; {fix}") from error
+        return Block(block.file, block.unit, block.rows, columns)
 
     def complete(self, block: Block) -> NDArray[np.bool_]:
         """Return which rows to keep, shape (n,): those with a value wherever no constant fills in.
@@ -180,7 +195,7 @@ class _Decoder:
                 codes = _codes(block, name, raw, categories[name], fills.get(name), gaps)
                 columns.append(np.eye(len(categories[name]), dtype=np.float32)[codes])
                 continue
-            values = numbers(raw, lambda row, name=name: block.at(row, name))  # type: ignore[misc]
+            values = np.asarray(raw)
             if name in fills:
                 values = np.where(gaps, float(fills[name]), values)
                 if spec.missing == "indicate":
@@ -201,10 +216,7 @@ class _Decoder:
         categories = dict(self.spec.categories).get(name)
         if categories is not None:
             return _codes(block, name, raw, categories, None, np.zeros(len(block), dtype=np.bool_))
-        try:
-            values = numbers(raw, lambda row: block.at(row, name))
-        except InputError as error:
-            raise InputError(f"{error}; if these are classes, declare columns.categories.{name} = 'a|b'") from error
+        values = np.asarray(raw)
         if values.ndim > 1:
             raise InputError(f"{block.file}: column {name!r} has shape {values.shape}; a target is one value per row")
         if self.task == "regression":
@@ -222,7 +234,7 @@ class _Decoder:
         raw = block.columns[column]
         if key != "time":
             return texts(raw)
-        moments, kind = times(raw, lambda row: block.at(row, column))
+        moments, kind = times(raw, functools.partial(block.at, column=column))
         place = block.at(0, column)
         first_kind, first_place = self.written = self.written or (kind, place)
         if kind != first_kind:

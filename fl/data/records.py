@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shards.errors import InputError
+from shards.table import Table
 
 Task = Literal["classification", "regression"]
 
@@ -69,6 +70,18 @@ class Records:
         if bool(np.all(self.ids[1:] > self.ids[:-1])):
             return self
         return self.select(np.argsort(self.ids, kind="stable"))
+
+    def table(self) -> Table:
+        """Return the rows as the shard store keeps them, on the same memory: columns ``features`` and ``labels``."""
+        return Table(self.ids, self.keys, {"features": self.features, "labels": self.labels})
+
+    @classmethod
+    def of(cls, table: Table) -> "Records":
+        """Return the rows of such a table, on the same memory."""
+        features, labels = table.columns["features"], table.columns["labels"]
+        assert isinstance(features, np.ndarray)
+        assert isinstance(labels, np.ndarray)
+        return cls(features, labels, table.ids, table.keys)
 
 
 def validate(records: object, who: str, num_classes: int | None = None, task: Task = "classification") -> Records:

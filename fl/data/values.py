@@ -24,7 +24,8 @@ _KINDS = {"epoch": "epoch seconds", "naive": "a time without zone", "zoned": "a 
 def missing(values: Raw) -> NDArray[np.bool_]:
     """Return which values are missing, shape (n,); for an array per row, rows with any NaN."""
     if not isinstance(values, np.ndarray):
-        return np.array([value.strip().lower() in MISSING for value in values], dtype=np.bool_)
+        words = {value for value in set(values) if value.strip().lower() in MISSING}
+        return np.array([value in words for value in values]) if words else np.zeros(len(values), dtype=np.bool_)
     match values.dtype.kind:
         case "f":
             return np.asarray(np.isnan(values).reshape(len(values), -1).any(axis=1))
@@ -65,7 +66,7 @@ def numbers(values: Raw, at: At) -> NDArray[Any]:
     infinite = np.isinf(found).reshape(len(found), -1).any(axis=1)
     if infinite.any():
         row = int(infinite.argmax())
-        raise InputError(f"{at(row)}: infinite; correct the value, or leave it empty if it is missing")
+        raise InputError(f"{at(row)}: infinite, which is not a number")
     return found
 
 
