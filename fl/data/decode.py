@@ -139,7 +139,7 @@ class _Decoder:
         return tuple(dict.fromkeys((*self.features, *self.spec.roles.values())))
 
     def with_numbers(self, block: Block) -> Block:
-        """Return the block with its numeric columns as numbers, NaN where missing; raises InputError at other text."""
+        """Return the block with numbers for text where numbers are meant, NaN where missing; raises at other text."""
         coded, columns = dict(self.spec.categories), dict(block.columns)
         for name in (*self.features, self.spec.target):
             if name in coded:

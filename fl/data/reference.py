@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 
 from shards.errors import FedshardError, InputError
@@ -39,6 +40,24 @@ def resolve(reference: str) -> Callable[..., object]:
     if not callable(found):
         raise InputError(f"data {reference}: {path} is {type(found).__name__}, not a function; name a function")
     return found
+
+
+def module_folder(reference: str) -> Path:
+    """Return the folder that the module of a reference is imported from: an app's own, if it is the app's module.
+
+    It is the folder that holds the module, or, of a module in packages, the outermost package.
+
+    Raises
+    ------
+    InputError
+        As `resolve` does.
+    """
+    resolve(reference)
+    outermost = importlib.import_module(reference.partition(":")[0].partition(".")[0])
+    if outermost.__file__ is None:  # a package without __init__.py
+        return Path(next(iter(outermost.__path__))).parent
+    file = Path(outermost.__file__)
+    return file.parents[1] if hasattr(outermost, "__path__") else file.parent
 
 
 def call(who: str, function: Callable[..., object], *arguments: int) -> object:
