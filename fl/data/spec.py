@@ -97,8 +97,15 @@ class DataSpec:
                 continue
             name, _, column = key.removeprefix(DATA_PREFIX).partition(".")
             said = f"{where}: {key} = {value!r}"
-            if name in _TABLES and column:
+            if name in _TABLES:
+                if not column:
+                    raise InputError(f"{said}: name the column, as in columns.{name}.<column>")
                 tables[name].append((column, _PARSERS[name](value, said)))
+            elif name == "scale":
+                raise InputError(
+                    f"{said}: features are scaled by public bounds alone, columns.bounds.<column>; statistics of the "
+                    "records would have to be charged to their privacy budget, which is not built yet"
+                )
             elif key not in DATA_KEYS:
                 raise InputError(f"{where}: unknown key '{key}'; {suggest(key, DATA_KEYS)}")
             elif name == "features":
