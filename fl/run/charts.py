@@ -66,7 +66,7 @@ class Unit:
     def text(self, value: float) -> str:
         """Write a value with its unit."""
         factor, name = self.scale(abs(value))
-        return f"{value / factor:.4g} {name}".rstrip()
+        return f"{value / factor:.3g} {name}".rstrip()
 
 
 PLAIN = Unit("", from_zero=False)
@@ -126,8 +126,8 @@ class Axes:
         every = next(size for size in sizes if last - self.first < 6 * size)
         numbers = [number for number in range(self.first, last + 1) if number % every == 0] or [self.first]
         labels = (f'<span class="x" style="left:{self.x(number) / SIZE:.1%}">{number}</span>' for number in numbers)
-        said = f"round (one in {self.step} is drawn)" if self.step > 1 else "round"
-        return "".join(labels) + f'<span class="round">{said}</span>'
+        thinned = f'<span class="thinned">one round in {self.step} is drawn</span>' if self.step > 1 else ""
+        return "".join(labels) + f'<span class="round">round</span>{thinned}'
 
 
 def nice_ticks(low: float, high: float, count: int = 4) -> tuple[float, ...]:
@@ -161,7 +161,7 @@ def line_chart(
     unit : Unit
         Of the values.
     bands : sequence of Band
-        Drawn behind the lines.
+        Drawn behind the lines: at most two, the inner first.
     limit : (str, float), optional
         A value not to be exceeded, and what it is called: a dashed line.
     """
@@ -172,7 +172,7 @@ def line_chart(
         shapes.append(f'<path class="limit" d="M0 {axes.y(limit[1])}H{SIZE}"/>')
     shapes += [_stroke(axes, line) for line in lines]
     legend = [(line.label, f"c{line.colour}") for line in lines]
-    legend += [(band.label, f"c{band.colour} soft") for band in bands]
+    legend += [(band.label, f"c{band.colour} {style}") for band, style in zip(bands, ("mid", "soft"), strict=False)]
     legend += [(f"{limit[0]}: {unit.text(limit[1])}", "limit")] if limit else []
     columns = {line.label: line.values for line in lines}
     for band in bands:
@@ -243,8 +243,10 @@ def svg(shapes: Iterable[str], hover: Iterable[str]) -> str:
 def _plot(axes: Axes, unit: Unit, shapes: Sequence[str], hover: Sequence[str]) -> str:
     factor, name = unit.scale(max(map(abs, axes.ticks)))
     grid = "".join(f"M0 {axes.y(tick)}H{SIZE}" for tick in axes.ticks)
+    decimals = max(len(f"{tick / factor:.6g}".partition(".")[2]) for tick in axes.ticks)
     labels = "".join(
-        f'<span class="y" style="top:{axes.y(tick) / SIZE:.1%}">{tick / factor:.6g}</span>' for tick in axes.ticks
+        f'<span class="y" style="top:{axes.y(tick) / SIZE:.1%}">{tick / factor:.{decimals}f}</span>'
+        for tick in axes.ticks
     )
     drawing = svg([f'<path class="grid" d="{grid}"/>', *shapes], hover)
     unit_name = f'<span class="unit">{escape(name)}</span>' if name else ""

@@ -63,10 +63,12 @@ def heat_map(
         f"{svg([], hover)}{labels}{axes.labels()}"
     )
     if group > 1:
-        note = f"{note} Each row is the mean of {group} neighbours.".strip()
+        note = f"{note} Each row is the mean of {group} neighbours."
+    if np.isnan(cells).any():
+        note = f"{note} Blank: nothing that round."
     scale = f'<p class="scale">{escape(unit.text(low))}<i></i>{escape(unit.text(high))}</p>'
     tall = f' style="height:{min(320, max(120, 16 * len(cells)))}px"'
-    return figure(title, note, [], f'<div class="plot"{tall}>{body}</div>', scale)
+    return figure(title, note.strip(), [], f'<div class="plot"{tall}>{body}</div>', scale)
 
 
 def _means_of_neighbours(cells: Cells, group: int) -> Cells:

@@ -272,9 +272,10 @@ def _rank(name: str) -> tuple[int, int, str]:
 
 
 def _title(name: str) -> str:
-    words = {"evaluate accuracy": "accuracy on held-out rows", "evaluate loss": "loss on held-out rows"}
-    text = words.get(name, name.replace("_", " ").replace("train ", "training "))
-    return text if text == "rmse" else text[:1].upper() + text[1:]
+    """Name a chart after a metric; one that clients reported says when they did."""
+    kind, _, metric = name.rpartition(" ")
+    text = (metric if metric == "rmse" else metric[:1].upper() + metric[1:]).replace("_", " ")
+    return f"{text} ({'training' if kind.startswith('train') else kind})" if kind else text
 
 
 def _spread(title: str, rows: Mapping[str, Values], unit: Unit = PLAIN) -> str:
@@ -288,7 +289,7 @@ def _spread(title: str, rows: Mapping[str, Values], unit: Unit = PLAIN) -> str:
     low, quarter, median, three, high = (
         {number: float(found[level]) for number, found in quantiles.items()} for level in range(5)
     )
-    bands = [Band("all clients", low, high), Band("middle half", quarter, three)]
+    bands = [Band("middle half", quarter, three), Band("all clients", low, high)]
     return line_chart(title, [Line("median client", median)], bands=bands, unit=unit)
 
 
@@ -298,6 +299,8 @@ def _extremes(rows: Mapping[str, Values]) -> str:
     if len(last) < 2:
         return ""
     low, high = min(last, key=last.__getitem__), max(last, key=last.__getitem__)
+    if last[low] == last[high]:
+        return f"Last: {last[low]:.3g} at every client."
     return f"Last: lowest client {low} ({last[low]:.3g}), highest client {high} ({last[high]:.3g})."
 
 
