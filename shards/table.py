@@ -223,7 +223,7 @@ def utf8_lengths(texts: NDArray[np.str_]) -> NDArray[np.int64]:
     points = np.ascontiguousarray(texts).view(np.uint32)
     if points.size == 0 or points.max() < 0x80:  # nine in ten columns are ASCII, and encoding costs 75 times as much
         return np.strings.str_len(texts).astype(np.int64)
-    return np.strings.str_len(np.strings.encode(texts, "utf-8")).astype(np.int64)
+    return np.strings.str_len(np.strings.encode(texts, "utf-8", "surrogatepass")).astype(np.int64)
 
 
 def _integers(ids: NDArray[Any], what: str) -> NDArray[np.int64]:
