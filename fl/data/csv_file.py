@@ -59,7 +59,7 @@ class CsvFile:
             found = True
             if len(fields) != len(self.columns):
                 raise InputError(
-                    f"{self.name}, line {line}: {len(fields)} fields, but line 1 names {len(self.columns)} columns; "
+                    f"{self.name}, line {line}: fields: {len(fields)}, but line 1 names {len(self.columns)} columns; "
                     "correct the line, and put quotes around values with commas"
                 )
             lines.append(line)

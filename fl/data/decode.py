@@ -142,13 +142,8 @@ class _Decoder:
         """Return the block with numbers for text where numbers are meant, NaN where missing; raises at other text."""
         coded, columns = dict(self.spec.categories), dict(block.columns)
         for name in (*self.features, self.spec.target):
-            if name in coded:
-                continue
-            try:
+            if name not in coded:
                 columns[name] = numbers(block.columns[name], functools.partial(block.at, column=name))
-            except InputError as error:
-                fix = f"correct it, or if these are categories declare columns.categories.{name} = 'a|b'"
-                raise InputError(f"{error}; {fix}") from error
         return Block(block.file, block.unit, block.rows, columns)
 
     def complete(self, block: Block) -> NDArray[np.bool_]:

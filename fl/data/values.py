@@ -66,7 +66,7 @@ def numbers(values: Raw, at: At) -> NDArray[Any]:
     infinite = np.isinf(found).reshape(len(found), -1).any(axis=1)
     if infinite.any():
         row = int(infinite.argmax())
-        raise InputError(f"{at(row)}: infinite, which is not a number")
+        raise InputError(f"{at(row)}: infinite; correct it, or leave it empty if it is missing")
     return found
 
 
@@ -131,7 +131,10 @@ def _numbers_with_gaps(values: Raw, at: At) -> NDArray[np.float64]:
         return np.array(known, dtype=np.float64)
     except (ValueError, TypeError) as error:
         row = next(row for row, value in enumerate(known) if not _is_number(value))
-        raise InputError(f"{at(row)}: {_text(known[row])!r} is not a number") from error
+        raise InputError(
+            f"{at(row)}: {_text(known[row])!r} is not a number; correct it, or declare all values it may have in "
+            "columns.categories.<column>"
+        ) from error
 
 
 def _is_number(value: Any) -> bool:
