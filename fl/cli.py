@@ -73,6 +73,14 @@ def _parser() -> argparse.ArgumentParser:
         metavar="MIB",
         help="cap on the record of replies (default 4096)",
     )
+    run.add_argument("--watch", action="store_true", help="show figures of the run live")
+    run.add_argument(
+        "--track",
+        action="append",
+        default=[],
+        metavar="TRACKER",
+        help="observe the run with `tensorboard` or a class of your own, module:ClassName",
+    )
     _common(run)
 
     new = commands.add_parser("new", allow_abbrev=False, help="make a ready-to-edit app")

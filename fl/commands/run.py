@@ -8,7 +8,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO
@@ -18,7 +18,7 @@ from flwr.app import UserConfig
 from safetensors import SafetensorError
 
 import scenarios
-from fl.engine import Apps, AppSpec, Options, Outcome, RoundEvent, SnapshotStore, parse_overrides, run_apps
+from fl.engine import Apps, AppSpec, Observer, Options, Outcome, RoundEvent, SnapshotStore, parse_overrides, run_apps
 from fl.engine.app import PRIVATE_KEY, SEED_KEY, Checked
 from fl.engine.engine import one_thread, worker_count
 from fl.engine.flower import flower_log
@@ -26,6 +26,8 @@ from fl.errors import BudgetSpentError, InterruptedRunError
 from fl.run import Manifest, MetricsLog, Printer, RunFolder, Summary, model_digest
 from fl.run.folder import code_digest, read_manifest, versions
 from fl.run.summary import headline, rounds_of, to_json
+from fl.run.trackers import Tracker, find_tracker
+from fl.run.watch import Dashboard
 from fl.version import __version__
 from shards.errors import FedshardError, InputError
 
@@ -66,6 +68,7 @@ def _run(arguments: argparse.Namespace, printer: Printer, on_end: Callable[[Summ
     printer.rounds_reported = checked is not None
     if checked:
         checked.preflight(manifest.config, manifest.clients, f"{spec.folder / 'pyproject.toml'}")
+    trackers = {name: find_tracker(name) for name in arguments.track}
     folder = RunFolder.reopen(previous) if previous else RunFolder.create(arguments.runs_dir, manifest)
     try:
         if previous is not None:
@@ -78,7 +81,10 @@ def _run(arguments: argparse.Namespace, printer: Printer, on_end: Callable[[Summ
         )
         for line in checked.describe(manifest.config) if checked else []:
             printer.console.print(line, style="bold red" if "OFF" in line else "")
-        _execute(apps, folder, options, arguments, printer, on_end)
+        if arguments.watch:
+            printer.dashboard = Dashboard(folder)
+        tracking = [Tracker(name, make, folder.path, printer.warn) for name, make in trackers.items()]
+        _execute(apps, folder, options, arguments, printer, [printer, MetricsLog(folder), *tracking], on_end)
     finally:
         folder.close()
 
@@ -89,6 +95,7 @@ def _execute(
     options: Options,
     arguments: argparse.Namespace,
     printer: Printer,
+    observers: Sequence[Observer],
     on_end: Callable[[Summary], None],
 ) -> None:
     """Run the apps and leave the folder in a state that says how it ended, whatever happens."""
@@ -100,7 +107,7 @@ def _execute(
             folder.manifest.config,
             options,
             snapshots=SnapshotStore(folder.path, arguments.max_disk * _MIB),
-            observers=[printer, MetricsLog(folder)],
+            observers=observers,
             on_ready=printer.start,
             outcome=outcome,
         )

@@ -5,10 +5,12 @@ import time
 from typing import IO
 
 from rich.console import Console
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from fl.engine.events import BatchEvent, RoundEvent
 from fl.run.folder import RunFolder
+from fl.run.watch import Dashboard
 
 _LABELS = (
     ("test_accuracy", "accuracy {:.3f}"),
@@ -22,7 +24,7 @@ _LABELS = (
 
 
 class Printer:
-    """Prints a line per round; on a terminal a bar below shows the round in progress.
+    """Prints a line per round; on a terminal a bar, or a dashboard, stays below.
 
     Parameters
     ----------
@@ -31,19 +33,29 @@ class Printer:
     rounds_reported : bool
         Whether the ServerApp reports its rounds. For one that does not, exchanges get a line each; a legacy
         server's, one per message, are gathered by round and kind.
+
+    Attributes
+    ----------
+    dashboard : Dashboard or None
+        Shown in place of the bar; where there is no terminal, each round gets a second line.
     """
 
     def __init__(self, stream: IO[str] | None = None, rounds_reported: bool = True) -> None:
         self.rounds_reported = rounds_reported
         self.console = Console(file=stream or sys.stdout, highlight=False, markup=False, soft_wrap=True)
+        self.dashboard: Dashboard | None = None
         self._bar: Progress | None = None
+        self._live: Live | None = None
         self._exchanges: list[BatchEvent] = []
         self._since = time.monotonic()
 
     def start(self) -> None:
-        """Begin the live bar, where the stream is a terminal."""
+        """Begin the live part, where the stream is a terminal."""
         self._since = time.monotonic()
-        if self.console.is_terminal:
+        if self.dashboard is not None and self.console.is_terminal:
+            self._live = Live(self.dashboard, console=self.console, transient=True)
+            self._live.start()
+        elif self.console.is_terminal:
             columns = (
                 TextColumn("{task.description}"),
                 BarColumn(),
@@ -55,21 +67,30 @@ class Printer:
             self._bar.start()
 
     def stop(self) -> None:
-        """Print what is left and remove the live bar."""
+        """Print what is left and remove the live part."""
         if self._exchanges and not self.rounds_reported:
             self._print_exchanges()
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def warn(self, text: str) -> None:
+        """Print a line that must be seen."""
+        self.console.print(text, style="yellow")
 
     def on_batch(self, event: BatchEvent) -> None:
         """Remember the exchange for its line; failures are printed at once."""
         if self._exchanges and not self.rounds_reported and _kind(self._exchanges[-1]) != _kind(event):
             self._print_exchanges()
         self._exchanges.append(event)
+        if self.dashboard is not None:
+            self.dashboard.on_batch(event)
         if event.failed:
             lost = f"{event.failed} of {event.sent} clients gave no usable reply"
-            self.console.print(f"  {_kind(event)}: {lost}; first: {event.error}", style="yellow")
+            self.warn(f"  {_kind(event)}: {lost}; first: {event.error}")
 
     def on_round(self, event: RoundEvent) -> None:
         """Print the round's line."""
@@ -83,6 +104,10 @@ class Printer:
             parts.append(f"{sum(e.replied for e in trained)}/{sum(e.sent for e in trained)} replies")
             parts.append("replayed" if all(e.replayed for e in trained) else f"{seconds:.1f} s")
         self.console.print("  ".join(parts))
+        if self.dashboard is not None:
+            self.dashboard.on_round(event)
+            if self._live is None:
+                self.console.print(self.dashboard.line())
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], total=event.total_rounds, completed=event.server_round)
 
