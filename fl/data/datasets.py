@@ -246,9 +246,7 @@ class PartitionedSet:
 def _read_client(source: Source, index: int, num_clients: int) -> Records:
     """Load and check one client's rows."""
     who = f"client {index} of {num_clients} ({source.reference})"
-    rows = call(who, source.load, index, num_clients)
-    rows = to_records(rows, who, f"{source.reference} client {index}", source.spec, source.task)
-    return validate(rows, who, source.num_classes, source.task)
+    return _checked(source, who, f"{source.reference} client {index}", lambda: source.load(index, num_clients))
 
 
 @functools.cache
@@ -257,7 +255,12 @@ def _read_test(source: Source) -> Records | None:
     if source.load_test is None:
         return None
     who = f"test rows ({source.test_reference})"
-    rows = to_records(call(who, source.load_test), who, f"{source.test_reference} test", source.spec, source.task)
+    return _checked(source, who, f"{source.test_reference} test", source.load_test)
+
+
+def _checked(source: Source, who: str, identity: str, load: LoadTest) -> Records:
+    """Load rows, turn them into records and check them; reading another library's data set runs its code too."""
+    rows = call(who, lambda: to_records(load(), who, identity, source.spec, source.task))
     return validate(rows, who, source.num_classes, source.task)
 
 

@@ -16,7 +16,7 @@ from fl.data.spec import DataSpec
 from fl.data.values import derived_ids
 from shards.errors import InputError
 
-_PLAIN = (Records, list, tuple, str, bytes, dict, np.ndarray)
+_PLAIN = (Records, list, tuple, str, bytes, dict, np.ndarray, type)
 """What can be indexed too, and is not a data set."""
 
 
@@ -75,6 +75,8 @@ def to_records(rows: object, who: str, identity: str, spec: DataSpec, task: Task
     InputError
         Naming the row, if a value or item cannot be used.
     """
+    if isinstance(rows, _PLAIN):
+        return rows
     if isinstance(rows, HuggingFaceDataset):
         if not spec.target:
             raise InputError(
@@ -82,9 +84,7 @@ def to_records(rows: object, who: str, identity: str, spec: DataSpec, task: Task
             )
         table = _HuggingFaceTable(rows, who, identity)
         return read_tables([table], spec, task, Schema.of(table, spec))
-    if isinstance(rows, MapDataset) and not isinstance(rows, _PLAIN):
-        return _from_items(rows, who, identity)
-    return rows
+    return _from_items(rows, who, identity) if isinstance(rows, MapDataset) else rows
 
 
 class _HuggingFaceTable:

@@ -60,17 +60,15 @@ def module_folder(reference: str) -> Path:
     return file.parents[1] if hasattr(outermost, "__path__") else file.parent
 
 
-def call(who: str, function: Callable[..., object], *arguments: int) -> object:
+def call(who: str, function: Callable[[], object]) -> object:
     """Call a user's function.
 
     Parameters
     ----------
     who : str
         What the call is for, to open the error line.
-    function : Callable[..., object]
+    function : Callable[[], object]
         The function.
-    *arguments : int
-        Its arguments.
 
     Returns
     -------
@@ -84,7 +82,7 @@ def call(who: str, function: Callable[..., object], *arguments: int) -> object:
         fedshard's own errors pass unchanged.
     """
     try:
-        return function(*arguments)
+        return function()
     except FedshardError:
         raise
     except Exception as error:
