@@ -94,6 +94,13 @@ class _Client:
             records, settings.local_test_fraction, settings.data_seed, keep_one=not settings.private
         )
 
+    def wanted(self, message: Message) -> Records:
+        """Return the rows that the message's round trains on; there may be none."""
+        rows, server_round = self.rows[0], round_of(message)
+        if server_round is None:
+            raise ClientError("the message names no round")
+        return rows.select(self.settings.schedule().at(server_round).mask(rows.table()))
+
     @property
     def held_out(self) -> Records:
         if not len(self.rows[1]):
@@ -109,7 +116,7 @@ class _Client:
         """Plain SGD on shuffled minibatches, weighted by the number of rows."""
         settings, model = self.settings, self.model(message)
         task = settings.objective()
-        features, labels = tensors(self.rows[0])
+        features, labels = tensors(self.wanted(message))
         optimizer = torch.optim.SGD(model.parameters(), settings.learning_rate, settings.momentum)
         model.train()
         losses = []
@@ -120,7 +127,7 @@ class _Client:
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 losses.append(loss.item())
-        metrics = {WEIGHT_KEY: len(labels), "loss": float(np.mean(losses))}
+        metrics = {WEIGHT_KEY: len(labels), "loss": float(np.mean(losses)) if losses else 0.0}
         return RecordDict({"arrays": weights(model), "metrics": MetricRecord({**metrics})})
 
     def train_privately(self, message: Message) -> RecordDict:
@@ -136,7 +143,7 @@ class _Client:
 
     def _charged_update(self, ledger: RecordLedger, name: str, event: str, request: bytes, message: Message) -> bytes:
         settings, mechanism = self.settings, self.settings.mechanism()
-        rows = self.rows[0]
+        rows = self.wanted(message)
         before = ledger.charged(name, event, request)
         if before is None:
             within = ledger.affordable(name, rows.ids, mechanism, settings.epsilon, settings.delta)

@@ -1,7 +1,7 @@
 """The ServerApp that fedshard ships: rounds of training under a privacy budget, evaluated on a public test set."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import flwr.serverapp.strategy as flower_strategies
@@ -64,9 +64,10 @@ class FederationApp(ServerApp):
             raise InputError(f"{where}: {error}") from error
         classes = number_of_classes(model, source.client(0, clients), settings.objective(), "client 0")
         for index in range(clients):
-            validate(source.client(index, clients), f"client {index} of {clients}", classes)
+            validate(source.client(index, clients), f"client {index} of {clients}", classes, settings.task)
         if (test := source.test()) is not None:
-            validate(test, "the test set", classes)
+            validate(test, "the test set", classes, settings.task)
+        _check_requests(settings, [source.client(index, clients) for index in range(clients)], where)
         if settings.private:
             check_private(model)
             if cost > settings.epsilon:
@@ -109,6 +110,8 @@ def make_strategy(settings: Settings) -> Strategy:
         raise InputError(f"strategy = '{settings.strategy}': unknown; {suggest(settings.strategy, names)}")
     local = 1.0 if _evaluates_locally(settings) else 0.0
     arguments = {"fraction_train": settings.fraction_train, "fraction_evaluate": local}
+    if settings.server_momentum:
+        arguments["server_momentum"] = settings.server_momentum
     minima = {"min_train_nodes": 1, "min_evaluate_nodes": 1, "min_available_nodes": 1}
     try:
         with flower_log(logging.ERROR):  # Flower warns that there is no federated evaluation: as configured
@@ -250,6 +253,20 @@ class _View:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._grid, name)
+
+
+def _check_requests(settings: Settings, clients: Sequence[Records], where: str) -> None:
+    """Raise if a round asks for records that no client has."""
+    if not settings.train_request:
+        return
+    tables = [client.table() for client in clients]
+    for server_round in range(1, settings.num_server_rounds + 1):
+        request = settings.schedule().at(server_round)
+        if not any(request.mask(table).any() for table in tables):
+            raise InputError(
+                f"{where}: train-request = '{settings.train_request}': no client has a record for round "
+                f"{server_round}; change the request, its clock, or num-server-rounds"
+            )
 
 
 def _test_groups(test: Records | None, key: str) -> dict[str, Records]:

@@ -1,19 +1,24 @@
 """The configuration of a fedshard app: ``[tool.flwr.app.config]``, read once, checked, typed."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Literal
 
 from flwr.app import UserConfig
 
-from fl.data import Source, make_partitioner, open_source
+from fl.data import DATA_KEYS, DATA_PREFIX, DataSpec, Source, make_partitioner, open_source
+from fl.data.reference import module_folder, resolve
+from fl.data.spec import Value
+from fl.loader import Loader, Place, TestLoader
 from fl.privacy import Mechanism, calibrate
+from fl.schedule import Schedule
 from fl.task import Classification, Regression, Task
 from shards.errors import InputError
 from shards.nearest import suggest
 
 USER_PREFIX = "user."
-"""Keys under this prefix belong to the app's own code and are not checked."""
+"""Keys under this prefix belong to the app's own code: unchecked, and handed to its loader."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +30,17 @@ class Settings:
     model : str
         ``module:function`` that returns a fresh ``torch.nn.Module``.
     data : str
-        ``sklearn:<name>``, or ``module:function`` called with (client, number of clients).
+        ``csv:<path>``, ``parquet:<path>``, ``npz:<path>``, ``sklearn:<name>``, ``module:function`` called with
+        (client, number of clients), or the name under which a package offers a set; see `open_source`. With
+        `loader`, a folder.
+    loader : str
+        ``module:function`` that reads what lies in the folder `data`: called with (client, number of clients,
+        `fl.loader.Place`). Empty where `data` says it all.
+    columns : DataSpec
+        What the columns of files mean: the keys ``columns.*``.
     test_data : str
-        ``module:function`` that returns the server's public test set; empty for none (built-in sets have one).
+        The server's public test set: files, or ``module:function`` (with `loader`, called with the `Place`); empty
+        for none (built-in sets have one).
     task : str
         ``classification`` or ``regression``: what labels are, hence loss and metrics.
     target_scale : float
@@ -35,6 +48,10 @@ class Settings:
         ``rmse`` stay in the target's own units.
     test_by : str
         Key column of the test set; the server also reports its metrics for each value of it. Empty for none.
+    train_request : str
+        Which records rounds train on, as `Request.parse` takes it: ``region = north``, ``last 30d``; empty for all.
+    clock_start, clock_step : str
+        Round k's windows end at `clock_start` + k × `clock_step`, such as ``2016-03-01`` and ``1d``.
     partitioner : str
         ``iid``, ``dirichlet``, ``quantity`` or ``column``: how a built-in set is split.
     partition_alpha : float
@@ -47,12 +64,16 @@ class Settings:
         Share of its rows that each client holds out; with privacy off it reports metrics on them.
     data_seed : int
         Seeds split and partition.
+    user : tuple of (str, value)
+        The keys ``user.*``, without the prefix and sorted: the app's own, which its `loader` receives.
     num_server_rounds : int
         Rounds of training.
     fraction_train : float
         Share of the clients asked in each round.
     strategy : str
         Name of a Flower strategy, e.g. ``FedAvg`` or ``FedAdam``.
+    server_momentum : float
+        Of the strategy ``FedAvgM``: the share of its last step that the global model goes on with.
     momentum : float
         Of each client's SGD, with privacy on or off; at rest when a round begins.
     learning_rate, local_epochs, batch_size : float, int, int
@@ -79,18 +100,25 @@ class Settings:
     model: str
     data: str
     num_server_rounds: int
+    loader: str = ""
+    columns: DataSpec = field(default_factory=DataSpec)
     test_data: str = ""
     task: Literal["classification", "regression"] = "classification"
     target_scale: float = 1.0
     test_by: str = ""
+    train_request: str = ""
+    clock_start: str = ""
+    clock_step: str = ""
     partitioner: str = "iid"
     partition_alpha: float = 0.5
     partition_column: str = ""
     test_fraction: float = 0.2
     local_test_fraction: float = 0.0
     data_seed: int = 0
+    user: tuple[tuple[str, Value], ...] = ()
     fraction_train: float = 1.0
     strategy: str = "FedAvg"
+    server_momentum: float = 0.0
     momentum: float = 0.0
     learning_rate: float = 0.1
     local_epochs: int = 1
@@ -121,20 +149,25 @@ class Settings:
         InputError
             For a key that is missing, unknown (suggesting the near one), of another type or out of range.
         """
-        known = {field.name.replace("_", "-"): field for field in fields(cls)}
+        known = {name.replace("_", "-"): kind for name, kind in _PLAIN.items()}
         values: dict[str, Any] = {}
         for key, value in config.items():
-            if key.startswith(USER_PREFIX):
+            if key.startswith((USER_PREFIX, DATA_PREFIX)):
                 continue
             if key not in known:
                 hint = f"keys of your own start with '{USER_PREFIX}'"
-                raise InputError(f"{where}: unknown key '{key}'; {suggest(key, known)} ({hint})")
-            values[known[key].name] = _checked(where, key, value, known[key].type)
+                raise InputError(f"{where}: unknown key '{key}'; {suggest(key, [*known, *DATA_KEYS])} ({hint})")
+            values[key.replace("-", "_")] = _checked(where, key, value, known[key])
         for key in ("model", "data", "num-server-rounds"):
             if key.replace("-", "_") not in values:
                 raise InputError(f"{where}: the key '{key}' is missing")
-        settings = cls(**values)
+        own = {key.removeprefix(USER_PREFIX): value for key, value in config.items() if key.startswith(USER_PREFIX)}
+        settings = cls(**values, columns=DataSpec.read(config, where), user=tuple(sorted(own.items())))
         settings._check_ranges(where)
+        try:
+            settings.schedule()
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from error
         return settings
 
     @property
@@ -157,13 +190,35 @@ class Settings:
         partitioner = make_partitioner(
             self.partitioner, alpha=self.partition_alpha, column=self.partition_column or None
         )
+        folder = module_folder(self.model)
+        if self.loader:
+            return self._loaded(folder)
         return open_source(
             self.data,
             partitioner=partitioner,
             test_fraction=self.test_fraction,
             seed=self.data_seed,
             test_reference=self.test_data or None,
+            task=self.task,
+            spec=self.columns,
+            folder=folder,
         )
+
+    def _loaded(self, folder: Path) -> Source:
+        place = Place(folder / Path(self.data).expanduser(), self.data_seed, self.user)
+        test = TestLoader(resolve(self.test_data), place) if self.test_data else None
+        load = Loader(resolve(self.loader), place)
+        return Source(self.loader, load, test, self.test_data or None, task=self.task)
+
+    def schedule(self) -> Schedule:
+        """Return which records each round trains on.
+
+        Raises
+        ------
+        InputError
+            If the request or its clock cannot be read.
+        """
+        return _schedule(self.train_request, self.clock_start, self.clock_step)
 
     def mechanism(self) -> Mechanism:
         """Return the privacy mechanism of one round at one client; ``auto`` noise is calibrated here."""
@@ -193,6 +248,9 @@ class Settings:
             need(0 < getattr(self, key.replace("-", "_")) < float("inf"), key, "above 0")
         need(self.data_seed >= 0, "data-seed", "0 or more")
         need(0 <= self.momentum < 1, "momentum", "from 0 to below 1")
+        need(0 <= self.server_momentum < 1, "server-momentum", "from 0 to below 1")
+        if self.strategy != "FedAvgM":
+            need(self.server_momentum == 0, "server-momentum", '0 unless strategy = "FedAvgM"')
         need(0 < self.fraction_train <= 1, "fraction-train", "above 0 and at most 1")
         need(0 < self.test_fraction < 1, "test-fraction", "between 0 and 1")
         need(0 <= self.local_test_fraction < 1, "local-test-fraction", "from 0 to below 1")
@@ -206,6 +264,8 @@ class Settings:
             need(0 < self.noise_multiplier < float("inf"), "noise-multiplier", 'above 0, or "auto"')
 
 
+_PLAIN = {known.name: known.type for known in fields(Settings) if known.name not in ("columns", "user")}
+_schedule = lru_cache(Schedule.read)
 _calibrated = lru_cache(calibrate)  # clients ask in every round, and a search takes up to a second
 
 
