@@ -3,7 +3,7 @@
 They are recognised by what they can do, so neither library is imported here.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -26,12 +26,12 @@ class HuggingFaceDataset(Protocol):
 
     column_names: list[str]
 
-    def with_format(self, type: str) -> Any:
-        """Return the same rows, read as another library's arrays."""
-        ...
-
     def __len__(self) -> int:
         """Return the number of rows."""
+        ...
+
+    def __getitem__(self, rows: slice) -> Mapping[str, Any]:
+        """Return some rows, column by column."""
         ...
 
 
@@ -100,9 +100,8 @@ class _HuggingFaceTable:
     def blocks(self, columns: Sequence[str]) -> Iterator[Block]:
         """Yield all rows in order."""
         size = max(1, BLOCK_VALUES // len(self.columns))
-        rows = self._rows.with_format("numpy")
         for first in range(0, len(self._rows), size):
-            values = rows[first : first + size]
+            values = self._rows[first : first + size]
             arrays = {name: np.asarray(values[name]) for name in columns}
             count = len(arrays[columns[0]])
             yield Block(self.name, "row", range(first + 1, first + 1 + count), arrays)

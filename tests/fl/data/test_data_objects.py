@@ -136,12 +136,8 @@ class Hugging:
     def __len__(self):
         return len(next(iter(self._columns.values())))
 
-    def with_format(self, type):
-        assert type == "numpy"
-        return self
-
     def __getitem__(self, rows):
-        return {name: np.array(values)[rows] for name, values in self._columns.items()}
+        return {name: values[rows] for name, values in self._columns.items()}
 
 
 def _hugging(columns):
