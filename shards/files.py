@@ -21,7 +21,7 @@ TEMPORARY = ".tmp"
 
 _LOCK = "lock"
 PATIENCE_S = 2.0
-"""How long a writer waits for another one: several commits, no training."""
+"""How long a writer waits for another one, unless told otherwise: several commits, no training."""
 
 
 class Files(Protocol):
@@ -71,8 +71,8 @@ class Files(Protocol):
             If there is none.
         """
 
-    def writing(self, patience_s: float = PATIENCE_S) -> AbstractContextManager[None]:
-        """Be the only writer, over all processes, after waiting for another one for at most `patience_s` seconds.
+    def writing(self, wait: bool = True) -> AbstractContextManager[None]:
+        """Be the only writer, over all processes, after waiting a little for another one.
 
         Raises
         ------
@@ -88,9 +88,12 @@ class FolderFiles:
     ----------
     folder : Path
         The folder; other files in it are left alone.
+    patience_s : float
+        How long a writer waits for another one, in seconds.
     """
 
-    def __init__(self, folder: Path | str) -> None:
+    def __init__(self, folder: Path | str, patience_s: float = PATIENCE_S) -> None:
+        self._patience_s = patience_s
         self._folder = Path(folder)
         self.where = str(folder)
         self.verified = _verified_in(self._folder.resolve())
@@ -164,7 +167,7 @@ class FolderFiles:
             os.close(descriptor)
 
     @contextlib.contextmanager
-    def writing(self, patience_s: float = PATIENCE_S) -> Iterator[None]:
+    def writing(self, wait: bool = True) -> Iterator[None]:
         """Be the only writer; see `Files.writing`."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -176,7 +179,7 @@ class FolderFiles:
                 raise InputError(f"{self.where}: no permission to write here; change its mode or owner") from error
             raise disk_error(self._folder, error) from error
         try:
-            deadline = time.monotonic() + patience_s
+            deadline = time.monotonic() + (self._patience_s if wait else 0)
             while not _lock(descriptor, shared=False):
                 if time.monotonic() > deadline:
                     raise _busy(self.where)
@@ -187,9 +190,16 @@ class FolderFiles:
 
 
 class MemoryFiles:
-    """Files in this process's memory; there is nothing to make durable, and they go with the object."""
+    """Files in this process's memory; there is nothing to make durable, and they go with the object.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    patience_s : float
+        How long a writer waits for another thread's, in seconds.
+    """
+
+    def __init__(self, patience_s: float = PATIENCE_S) -> None:
+        self._patience_s = patience_s
         self.where = "shard store in memory"
         self.verified: set[str] = set()
         self._files: dict[str, bytes] = {}
@@ -230,9 +240,9 @@ class MemoryFiles:
             self._held[name] -= 1
 
     @contextlib.contextmanager
-    def writing(self, patience_s: float = PATIENCE_S) -> Iterator[None]:
+    def writing(self, wait: bool = True) -> Iterator[None]:
         """Be the only writer; see `Files.writing`."""
-        if not self._writer.acquire(timeout=patience_s):
+        if not self._writer.acquire(timeout=self._patience_s if wait else 0):
             raise _busy(self.where)
         try:
             yield

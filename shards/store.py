@@ -80,7 +80,7 @@ class Store:
         newest = store._manifest()
         known = {newest.file, *(shard.file for shard in newest.shards)}
         if any(name not in known and _ours(name) for name in files.names()):
-            with suppress(InputError), files.writing(patience_s=0):
+            with suppress(InputError), files.writing(wait=False):
                 store._sweep()
         return store
 

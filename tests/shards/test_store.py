@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -181,7 +183,7 @@ def test_a_whole_shard_becomes_tensors_without_a_copy(tmp_path):
     read = store.read(EVERYTHING.where(region="north")).table
     features = read.tensors()["features"]
     assert features.dtype == torch.float32
-    lines = (line.split(maxsplit=5) for line in open("/proc/self/maps"))
+    lines = (line.split(maxsplit=5) for line in Path("/proc/self/maps").read_text().splitlines())
     spans = [(*(int(end, 16) for end in line[0].split("-")), line[-1]) for line in lines]
     [mapped] = [name for low, high, name in spans if low <= features.data_ptr() < high]
     assert str(tmp_path) in mapped
