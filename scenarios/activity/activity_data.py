@@ -1,0 +1,99 @@
+"""What 30 people do, felt by the phones they carry: a client is a person, a record a window of 2.56 seconds.
+
+The file is ``uci_har_features.csv`` or ``.csv.gz``: 65 features of acceleration and rotation, six activities
+(Anguita et al., 2013). The nine people whom its authors held out are the server's test set.
+"""
+
+import functools
+from pathlib import Path
+
+import numpy as np
+
+from fl.data import Records
+from fl.data.values import derived_ids
+from fl.loader import Place, read_columns
+from shards.errors import InputError
+
+ACTIVITIES = ("LAYING", "SITTING", "STANDING", "WALKING", "WALKING_DOWNSTAIRS", "WALKING_UPSTAIRS")
+SIGNALS = tuple(f"{kind}_{axis}" for kind in ("total_acc", "body_acc", "body_gyro") for axis in "xyz")
+STATISTICS = ("mean", "std", "min", "max", "mad")
+FEATURES = (
+    *(f"{signal}_{name}" for signal in (*SIGNALS, "acc_mag", "gyro_mag", "jerk_mag") for name in STATISTICS),
+    *("acc_peak_hz", "acc_spec_energy", "corr_xy", "corr_xz", "corr_yz"),
+)
+RANGE = 5.0
+"""Scaled features are clipped to ±5: bounded inputs keep a record's gradient near the clipping norm."""
+
+
+def load(client: int, num_clients: int, place: Place) -> Records:
+    """Return the windows of a client; those who train are dealt in turn, one each where clients are as many."""
+    rows = _windows(place.folder)
+    people = sorted(set(rows.keys["user"].tolist()) - set(_test_people(place, rows)))
+    if num_clients > len(people):
+        raise InputError(f"{len(people)} people train; run with at most {len(people)} clients")
+    return rows.select(np.isin(rows.keys["user"], people[client::num_clients]))
+
+
+def load_test(place: Place) -> Records:
+    """Return the windows of the people held out."""
+    rows = _windows(place.folder)
+    return rows.select(np.isin(rows.keys["user"], _test_people(place, rows)))
+
+
+def _test_people(place: Place, rows: Records) -> list[int]:
+    """Read the list ``user.test-people``."""
+    said = str(place.user["test-people"])
+    known = set(rows.keys["user"].tolist())
+    people = [int(word) for word in said.replace(",", " ").split() if word.isdigit()]
+    if not people or len(people) != len(said.replace(",", " ").split()) or not set(people) < known:
+        raise InputError(f"user.test-people = '{said}': give some of the people {min(known)} to {max(known)}")
+    return people
+
+
+@functools.lru_cache(maxsize=2)
+def _windows(folder: Path) -> Records:
+    """Read the file once for all clients that a process simulates; user is the person, class the activity."""
+    paths = [folder / "uci_har_features.csv.gz", folder / "uci_har_features.csv"]
+    path = next((path for path in paths if path.is_file()), None)
+    if path is None:
+        raise InputError(
+            f"{folder}: no uci_har_features.csv or .csv.gz here; `fedshard data fetch activity` says where it is "
+            "from, -c data=FOLDER where it is"
+        )
+    columns = read_columns(path, ("subject", *FEATURES), ("label",))
+    labels = columns["label"]
+    unknown = np.flatnonzero(~np.isin(labels, ACTIVITIES))
+    if len(unknown):
+        raise InputError(
+            f"{path}, column 'label': record {unknown[0] + 1} is {str(labels[unknown[0]])!r}, no activity"
+        )
+    features = np.stack([columns[name] for name in FEATURES], axis=1)
+    middles, spreads = np.array([_scale(name) for name in FEATURES]).T
+    return Records(
+        features=np.clip((features - middles) / spreads, -RANGE, RANGE).astype(np.float32),
+        labels=np.searchsorted(ACTIVITIES, labels),
+        ids=derived_ids("uci har", 0, len(labels)),
+        keys={"user": columns["subject"].astype(np.int64), "class": labels},
+    )
+
+
+def _scale(feature: str) -> tuple[float, float]:
+    """Return middle and spread of a feature: public constants, from what phones and bodies can do.
+
+    Acceleration in g (gravity is 1), rotation in rad/s, a step about twice a second.
+    """
+    signal, _, statistic = feature.rpartition("_")
+    spread = statistic in ("std", "mad")
+    if feature.startswith("corr"):
+        return 0.0, 0.5
+    if signal in ("acc", "acc_spec"):  # peak in Hz, energy in g²
+        return 0.0, 5.0
+    if signal == "acc_mag":
+        return (0.0, 0.2) if spread else (1.0, 0.25)
+    if signal == "jerk_mag":
+        return 0.0, 0.1
+    if signal.startswith("total_acc"):
+        return 0.0, 0.2 if spread else 0.5
+    if signal.startswith("body_acc"):
+        return 0.0, 0.05 if statistic == "mean" else 0.25
+    return 0.0, 0.5 if spread else 0.2 if statistic == "mean" else 1.0
