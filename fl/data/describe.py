@@ -21,7 +21,7 @@ def class_counts(clients: Sequence[Records]) -> tuple[NDArray[np.int64], NDArray
     Returns
     -------
     classes : NDArray[np.int64]
-        The k labels that occur, increasing.
+        The k labels that occur, increasing; for a regression, the tenths of all clients' targets, 0 to 9.
     counts : NDArray[np.int64]
         Shape (clients, k), in records.
 
@@ -32,7 +32,10 @@ def class_counts(clients: Sequence[Records]) -> tuple[NDArray[np.int64], NDArray
     """
     if not sum(len(records) for records in clients):
         raise InputError("split: no client has a row; there is nothing to describe")
-    classes, position = np.unique(np.concatenate([records.labels for records in clients]), return_inverse=True)
+    labels: NDArray[Any] = np.concatenate([records.labels for records in clients])
+    if labels.dtype.kind == "f":
+        labels = np.searchsorted(np.quantile(labels, np.arange(1, 10) / 10), labels, side="right")
+    classes, position = np.unique(labels, return_inverse=True)
     owner = np.repeat(np.arange(len(clients)), [len(records) for records in clients])
     counts = np.zeros((len(clients), len(classes)), dtype=np.int64)
     np.add.at(counts, (owner, position), 1)

@@ -169,3 +169,59 @@ def test_unknown_labels():
         "client 3 of 20: record 10 has unknown label -1; labels are class indices, 0, 1, 2, ..."
     )
     assert len(validate(make(labels=labels), "client 0 of 1")) == 4
+
+
+def test_regression_takes_any_finite_number_and_nothing_else():
+    labels = np.array([-1.5, 1e7, 0, 3])
+    checked = validate(make(labels=labels), "client 0 of 1", task="regression")
+    assert checked.labels.dtype == np.float32
+    assert checked.labels.tolist() == [3, 0, 1e7, -1.5]
+    whole = validate(make(labels=np.array([9, 8, 7, 6])), "client 0 of 1", num_classes=2, task="regression")
+    assert whole.labels.tolist() == [6, 7, 8, 9]
+    for value, word in ((np.nan, "nan"), (1e300, "inf")):
+        with pytest.raises(InputError) as caught:
+            validate(make(labels=np.array([0, value, 0, 0])), "client 0 of 1", task="regression")
+        assert str(caught.value) == (
+            f"client 0 of 1: record 20 has {word} in labels; drop the record or fill in the value"
+        )
+    with pytest.raises(InputError, match="labels are <U1, not real numbers; give real numbers"):
+        validate(make(labels=np.array(list("abcd"))), "client 0 of 1", task="regression")
+
+
+def test_keys_take_the_one_dtype_of_their_kind():
+    keys = {
+        "small": np.arange(4, dtype=np.uint8),
+        "single": np.arange(4, dtype=np.float32),
+        "day": np.array(["2020-01-01"] * 4, dtype="datetime64[D]"),
+        "flag": np.array([True, False, True, False]),
+        "text": np.array(["a", "bc", "d", "e"], dtype=object),
+    }
+    checked = validate(make(keys=keys), "client 0 of 1").keys
+    kinds = {name: str(column.dtype) for name, column in checked.items()}
+    assert kinds == {"small": "int64", "single": "float64", "day": "datetime64[us]", "flag": "bool", "text": "<U2"}
+
+
+@pytest.mark.parametrize(
+    ("column", "line"),
+    [
+        (
+            np.array(["2020-01-01", "NaT", "2020-01-01", "2020-01-01"], "datetime64[s]"),
+            "record 20 has NaT in key column",
+        ),
+        (np.array([1, None, 2, 3], dtype=object), "key 'k' is object; a key is whole numbers, real numbers, true or"),
+        (np.array([1j] * 4), "key 'k' is complex128; a key is whole numbers"),
+    ],
+)
+def test_keys_of_another_kind_or_without_a_value(column, line):
+    assert line in error_of(make(keys={"k": column}))
+
+
+def test_records_go_to_the_shard_store_and_back_on_the_same_memory():
+    records = validate(make(ids=np.arange(4)), "client 0 of 1")
+    table = records.table()
+    assert set(table.columns) == {"features", "labels"}
+    again = Records.of(table.take(slice(1, 3)))
+    assert again.ids.tolist() == [1, 2]
+    assert np.array_equal(again.features, records.features[1:3])
+    assert np.shares_memory(Records.of(table).features, records.features)
+    assert again.keys["time"].tolist() == records.keys["time"][1:3].tolist()

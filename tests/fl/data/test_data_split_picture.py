@@ -45,6 +45,15 @@ def test_skew_is_nothing_for_equal_mixes_and_near_one_for_own_classes():
     assert describe_split(own)["label_skew"] == pytest.approx(0.98)
 
 
+def test_targets_of_a_regression_are_counted_by_tenths():
+    targets = np.arange(100, dtype=np.float32)
+    parts = [Records(np.zeros((len(t), 1), np.float32), t, t.astype(int)) for t in (targets[:50], targets[50:])]
+    classes, counts = class_counts(parts)
+    assert classes.tolist() == list(range(10))
+    assert counts.tolist() == [[10] * 5 + [0] * 5, [0] * 5 + [10] * 5]
+    assert describe_split(parts)["label_skew"] == pytest.approx(0.5)
+
+
 def test_nothing_to_describe():
     for clients in ([], [client([])]):
         with pytest.raises(InputError, match=r"^split: no client has a row; there is nothing to describe$"):
