@@ -33,7 +33,7 @@ class KeyZone:
     @staticmethod
     def of(key: NDArray[Any], counted: bool = True) -> "KeyZone":
         """Describe a key's values, of which there is at least one."""
-        if not counted:
+        if not counted or _clearly_varied(key):
             return KeyZone(scalar(key.min()), scalar(key.max()))
         values, numbers = np.unique(key, return_counts=True)
         few = zip(values, numbers, strict=True) if len(values) <= MAX_COUNTED else None
@@ -54,6 +54,11 @@ class KeyZone:
         counts = {from_json(value): int(count) for value, count in data}
         values = list(counts)  # written in increasing order
         return KeyZone(values[0], values[-1], counts)
+
+
+def _clearly_varied(key: NDArray[Any]) -> bool:
+    """Return whether some of the values show that there are more than `MAX_COUNTED`, which spares sorting all."""
+    return key.dtype.kind != "U" and len(np.unique(key[: 4 * MAX_COUNTED])) > MAX_COUNTED
 
 
 @dataclass(frozen=True)
