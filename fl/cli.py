@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from fl.loading import collector_off
 from fl.version import __version__
 from shards.errors import FedshardError
 
@@ -27,7 +28,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         # Each command is imported when it is used: listing runs should not wait for torch.
-        return int(importlib.import_module(f"fl.commands.{arguments.module}").run(arguments))
+        with collector_off():
+            command = importlib.import_module(f"fl.commands.{arguments.module}")
+        return int(command.run(arguments))
     except FedshardError as error:
         print(f"fedshard: {error}", file=sys.stderr)
         return error.exit_code

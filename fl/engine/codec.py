@@ -15,10 +15,9 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
-from fl.engine.flower import SType
+from fl.engine.flower import PLAIN_TYPES, SType, numpy_header
 
 _LENGTH_BYTES = 8
-_PLAIN_TYPES = ("float16", "float32", "float64", "int32", "int64", "uint8", "bool")
 _BYTES_TAG = "$b64"
 EMPTY = b""
 """The encoding of an empty record dictionary."""
@@ -51,13 +50,10 @@ def values(array: Array) -> NDArray[Any] | None:
 
     NumPy parses its text header anew for each array, which takes longer than copying a small one.
     """
-    data = array.data
-    if array.dtype not in _PLAIN_TYPES or array.stype != SType.NUMPY or data[:8] != b"\x93NUMPY\x01\x00":
+    if array.dtype not in PLAIN_TYPES or array.stype != SType.NUMPY:
         return None
-    start = 10 + int.from_bytes(data[8:10], "little")
-    if f"'descr': '{np.dtype(array.dtype).str}', 'fortran_order': False" not in data[10:start].decode("latin1"):
-        return None
-    return np.frombuffer(data, dtype=array.dtype, offset=start)
+    header = numpy_header(array.dtype, array.shape)
+    return np.frombuffer(array.data, array.dtype, offset=len(header)) if array.data.startswith(header) else None
 
 
 def encode(content: RecordDict) -> bytes:

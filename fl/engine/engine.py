@@ -4,6 +4,7 @@ import gc
 import math
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -21,14 +22,19 @@ from flwr.serverapp.strategy import Result
 from fl.engine import flower
 from fl.engine.app import AppSpec
 from fl.engine.events import BatchEvent, Observer, RoundEvent
-from fl.engine.executor import Executor, InlineExecutor, NodeStates, WorkerPool
+from fl.engine.executor import Executor, InlineExecutor, NodeStates
 from fl.engine.grid import EngineGrid, Nodes, too_few_nodes
 from fl.engine.launcher import ForkLauncher, SpawnLauncher, StartMethod, default_start_method
+from fl.engine.pool import WorkerPool
 from fl.engine.seeding import derive, seeded
 from fl.engine.snapshot import SnapshotStore
+from fl.loading import collector_off
 from shards.errors import InputError
 
 App = TypeVar("App")
+
+_SWITCH_SECONDS = 2e-4
+"""How long the ServerApp may keep the interpreter from the thread that feeds the workers (Python's default: 5 ms)."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +54,9 @@ class Apps:
         InputError
             Naming the component, and what its import raised.
         """
-        server = _import(flower.load_server_app, spec, "serverapp", spec.server_reference)
-        client = _import(flower.load_client_app, spec, "clientapp", spec.client_reference)
+        with collector_off():
+            server = _import(flower.load_server_app, spec, "serverapp", spec.server_reference)
+            client = _import(flower.load_client_app, spec, "clientapp", spec.client_reference)
         return cls(server, client, spec)
 
 
@@ -190,11 +197,16 @@ def run_apps(
 
     with ExitStack() as stack:
         stack.enter_context(one_thread())
+        stack.enter_context(flower.quick_arrays())
+        if worker_count(options):
+            _load_optimizers()
         # What is loaded by now stays: keep the collector, and the memory shared with forked workers, off it.
         gc.freeze()
         stack.callback(gc.unfreeze)
         executor = _executor(apps, run_config, options, states)
         stack.callback(executor.close)
+        stack.callback(sys.setswitchinterval, sys.getswitchinterval())
+        sys.setswitchinterval(_SWITCH_SECONDS)
         stack.enter_context(_release_on_interrupt(executor))
         stack.enter_context(flower.canonical_legacy_order())
         stack.enter_context(flower.bounded_legacy_waits(too_few_nodes(options.clients)))
@@ -227,8 +239,6 @@ def _executor(apps: Apps, run_config: UserConfig, options: Options, states: Node
     workers = worker_count(options)
     if workers == 0:
         return InlineExecutor(apps.client, run_config, states)
-    # The first optimizer of a process imports a large part of torch: once here, rather than once in each worker.
-    torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
     method = options.start_method or default_start_method()
     if method == "fork":
         return WorkerPool(ForkLauncher(apps.client, run_config), workers, states)
@@ -237,6 +247,12 @@ def _executor(apps: Apps, run_config: UserConfig, options: Options, states: Node
             "workers cannot be forked here, and an app that has no folder cannot be spawned: use workers=0"
         )
     return WorkerPool(SpawnLauncher(apps.spec.client_reference, apps.spec.folder, run_config), workers, states)
+
+
+def _load_optimizers() -> None:
+    """Import the large part of torch that the first optimizer of a process needs: once here, not in each worker."""
+    with collector_off():
+        torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
 
 
 @contextmanager

@@ -265,26 +265,16 @@ class EngineGrid(Grid):
 
     def _deliver(self, ids: Sequence[str]) -> list[Message]:
         """Wait for, record and return the replies; a cancelled future is a message that stays unanswered."""
-        batch = [(message_id, self._sent[message_id]) for message_id in ids]
-        entries: list[Entry] = []
-        fresh: list[Entry] = []
-        for message_id, sent in batch:
-            try:
-                reply = sent.future.result()
-            except CancelledError:
-                reply = None
-            entries.append(Entry(message_id, sent.digest, reply))
-            if not sent.replayed:
-                fresh.append(entries[-1])
+        batch = [self._sent[message_id] for message_id in ids]
+        entries = [Entry(message_id, sent.digest, _reply(sent)) for message_id, sent in zip(ids, batch, strict=True)]
         for message_id in ids:
             del self._sent[message_id]
+        fresh = [entry for sent, entry in zip(batch, entries, strict=True) if not sent.replayed]
         if self._record is not None and fresh:
             self._record.append(fresh)
-        answered = [
-            (sent, entry.reply.message()) for (_, sent), entry in zip(batch, entries, strict=True) if entry.reply
-        ]
+        answered = [(sent, entry.reply.message) for sent, entry in zip(batch, entries, strict=True) if entry.reply]
         if batch:
-            event = self._summary([sent for _, sent in batch], [entry.reply for entry in entries], answered)
+            event = self._summary(batch, [entry.reply for entry in entries], answered)
             for observer in self._observers:
                 observer.on_batch(event)
         return [message for _, message in answered]
@@ -310,6 +300,13 @@ class EngineGrid(Grid):
             replayed=all(sent.replayed for sent in batch),
             clients={_partition(sent): _scalars(message) for sent, message in answered if message.has_content()},
         )
+
+
+def _reply(sent: _Sent) -> Reply | None:
+    try:
+        return sent.future.result()
+    except CancelledError:
+        return None
 
 
 def _partition(sent: _Sent) -> int:

@@ -24,6 +24,7 @@ from flwr.app import UserConfig
 from flwr.clientapp import ClientApp
 
 from fl.engine import flower
+from fl.engine.wire import Claims, Tokens
 from fl.engine.worker import serve
 
 StartMethod = Literal["fork", "spawn"]
@@ -36,6 +37,14 @@ class WorkerHandle:
 
     connection: Connection
     kill: Callable[[], None]
+    tokens: Tokens | None = None
+    """Who owns a call; None where calls cannot be sent ahead of their turn, since none could be taken back."""
+
+    def close(self) -> None:
+        """Give back the descriptors; the worker, if it lives, ends by itself."""
+        self.connection.close()
+        if self.tokens is not None:
+            self.tokens.close()
 
 
 class Launcher(Protocol):
@@ -88,16 +97,17 @@ class ForkLauncher:
             If the zygote itself was killed.
         """
         ours, theirs = socket.socketpair()
+        tokens = Tokens()
         try:
             with theirs:
-                socket.send_fds(self._control, [b"w"], [theirs.fileno()])
+                socket.send_fds(self._control, [b"w"], [theirs.fileno(), tokens.reader])
             reply = self._control.recv(_PID_BYTES, socket.MSG_WAITALL)
         except OSError:
             reply = b""
         if len(reply) < _PID_BYTES:
             raise RuntimeError("the process that forks workers was killed (out of memory?)")
         pid = int.from_bytes(reply, "big")
-        return WorkerHandle(Connection(ours.detach()), lambda: _kill(pid))
+        return WorkerHandle(Connection(ours.detach()), lambda: _kill(pid), tokens)
 
     def close(self) -> None:
         """End the zygote, which takes its process group with it."""
@@ -120,7 +130,7 @@ def _run_zygote(control: socket.socket, app: ClientApp, run_config: UserConfig) 
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps
     while True:
-        message, descriptors, _, _ = socket.recv_fds(control, 1, 1)
+        message, descriptors, _, _ = socket.recv_fds(control, 1, 2)
         if not message:
             os.killpg(0, signal.SIGKILL)
         pid = os.fork()
@@ -128,10 +138,11 @@ def _run_zygote(control: socket.socket, app: ClientApp, run_config: UserConfig) 
             control.close()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             try:
-                serve(Connection(descriptors[0]), app, run_config)
+                serve(Connection(descriptors[0]), Claims(descriptors[1]), app, run_config)
             finally:
                 os._exit(0)
-        os.close(descriptors[0])
+        for descriptor in descriptors:
+            os.close(descriptor)
         control.sendall(pid.to_bytes(_PID_BYTES, "big"))
 
 
@@ -171,4 +182,4 @@ class SpawnLauncher:
 
 def _run_spawned(connection: Connection, reference: str, app_dir: Path, run_config: UserConfig) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    serve(connection, flower.load_client_app(reference, app_dir), run_config)
+    serve(connection, None, flower.load_client_app(reference, app_dir), run_config)

@@ -4,11 +4,11 @@ A worker keeps nothing between calls: the node's state comes with the call and r
 worker can be killed at any moment and another can take its place.
 """
 
-import json
 import sys
 import traceback
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import cached_property
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ import torch
 from flwr.app import ArrayRecord, Error, Message, MetricRecord, RecordDict, UserConfig
 from flwr.clientapp import ClientApp
 
-from fl.engine import codec, flower
+from fl.engine import codec, flower, wire
 from fl.engine.seeding import seed_generators
+from fl.engine.wire import Claims
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,9 @@ class Reply:
     state: bytes | None = None
     details: str = ""
 
+    @cached_property
     def message(self) -> Message:
-        """Rebuild the reply as the ServerApp sees it."""
+        """The reply as the ServerApp sees it; decoded once, and handed over once."""
         if self.failed:
             return flower.build_message(self.metadata, error=codec.decode_error(self.body))
         return flower.build_message(self.metadata, content=codec.decode(self.body))
@@ -161,46 +163,50 @@ def _numbers(record: Any) -> Iterable[tuple[str, Any]]:
     return ()
 
 
-def serve(connection: Connection, app: ClientApp, run_config: UserConfig) -> None:
+def serve(connection: Connection, claims: Claims | None, app: ClientApp, run_config: UserConfig) -> None:
     """Answer calls until the other end goes away.
 
-    A request is a JSON header, the node's state, and the content unless the header says that it is the one
-    sent last (a round sends the same model to every client). A reply is a JSON header, the body and the state.
+    Parameters
+    ----------
+    connection : Connection
+        Calls come and replies go here, in the same order.
+    claims : Claims or None
+        Where calls may be sent ahead and taken back before they begin.
+    app : ClientApp
+        What executes them.
+    run_config : dict
+        The resolved run configuration.
     """
     torch.set_num_threads(1)
     content = codec.EMPTY
     connection.send_bytes(b"")  # ready: the time of the first call starts now
     while True:
         try:
-            header = json.loads(connection.recv_bytes())
-            state = connection.recv_bytes()
-            if header.pop("content_follows"):
-                content = connection.recv_bytes()
+            header, (state, *fresh) = wire.receive(connection)
         except (EOFError, OSError):
             return
+        content = fresh[0] if fresh else content
+        if claims is not None and not claims.claim():
+            continue
         call = Call(content=content, **header)
         seed_generators(call.seed)
         reply = execute(app, call, state, run_config)
         sys.stdout.flush()  # a worker may be killed at any time: what the app printed must not wait in a buffer
-        fields = asdict(reply)
-        body, new_state = fields.pop("body"), fields.pop("state")
-        connection.send_bytes(json.dumps({**fields, "has_state": new_state is not None}).encode())
-        connection.send_bytes(body)
-        connection.send_bytes(new_state or codec.EMPTY)
+        fields = {"metadata": reply.metadata, "failed": reply.failed, "details": reply.details}
+        state_follows = () if reply.state is None else (reply.state,)
+        wire.send(connection, fields, reply.body, *state_follows)
 
 
 def send_call(connection: Connection, call: Call, state: bytes, content_follows: bool) -> None:
-    """Send a call to a worker that runs `serve`."""
+    """Send a call to a worker that runs `serve`; its content only where it is not that of the call sent before.
+
+    A round sends the same model to every client.
+    """
     header = {"metadata": call.metadata, "node_config": call.node_config, "seed": call.seed}
-    connection.send_bytes(json.dumps({**header, "content_follows": content_follows}).encode())
-    connection.send_bytes(state)
-    if content_follows:
-        connection.send_bytes(call.content)
+    wire.send(connection, header, state, *((call.content,) if content_follows else ()))
 
 
 def receive_reply(connection: Connection) -> Reply:
     """Receive the reply to `send_call`; raises EOFError or OSError where the worker died."""
-    header = json.loads(connection.recv_bytes())
-    body, state = connection.recv_bytes(), connection.recv_bytes()
-    has_state = header.pop("has_state")
-    return Reply(body=body, state=state if has_state else None, **header)
+    header, (body, *state) = wire.receive(connection)
+    return Reply(body=body, state=state[0] if state else None, **header)

@@ -64,6 +64,28 @@ def flower_imports(file):
     return found
 
 
+ARRAYS = (
+    np.arange(6, dtype=np.float32).reshape(2, 3),
+    np.zeros((), np.float64),
+    np.zeros((0, 3), np.int64),
+    np.array([True, False]),
+    np.arange(5, dtype=">f4"),
+    np.asfortranarray(np.ones((2, 3), np.float16)),
+    np.arange(10)[::2],
+    np.array(["text"]),
+)
+
+
+@pytest.mark.parametrize("ndarray", ARRAYS, ids=lambda array: f"{array.dtype.str}{array.shape}")
+def test_quick_arrays_are_flowers_own_to_the_byte(ndarray):
+    slow = Array(ndarray)
+    with flower.quick_arrays():
+        quick = Array(ndarray)
+    assert quick == slow
+    assert (quick.is_dirty, quick.object_id) == (slow.is_dirty, slow.object_id)
+    assert Array.from_numpy_ndarray(ndarray) == slow
+
+
 def test_private_flower_names_are_imported_in_one_file_only():
     files = [
         file for package in ("fl", "consensus", "shards", "scenarios") for file in (ROOT / package).rglob("*.py")
