@@ -1,8 +1,8 @@
-"""Clients whose rows are in files: a folder with one file per client, or rows dealt by a column or a partitioner."""
+"""Clients whose rows are in files: a file or folder of each client's own, or rows that are dealt to clients."""
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +25,18 @@ FORMATS: dict[str, tuple[Callable[[Path], BlockSource], tuple[str, ...]]] = {
 """From the word before the colon to the reader and the endings of its files."""
 
 
+CLIENT = "{client}"
+"""Stands in a path for the client's number, from 0."""
+
+
 @dataclass(frozen=True)
 class FileRows:
     """The rows in a file or folder: a `load` function of the protocol.
 
-    Clients are the values of the client column, sorted and dealt in turn; without such a column, the files of
-    a folder, sorted by name and dealt in turn, or the parts that the partitioner makes of one file. One client
-    alone has all rows.
+    Where the path holds ``{client}``, the client's number stands in its place and all rows there are the client's:
+    on real machines each has its own. Otherwise clients are the values of the client column, sorted and dealt in
+    turn; without such a column, the files of a folder, sorted by name and dealt in turn, or the parts that the
+    partitioner makes of one file. One client alone has all rows.
 
     Attributes
     ----------
@@ -64,6 +69,8 @@ class FileRows:
         InputError
             If files cannot be read or used, or there are fewer files, client names or rows than clients.
         """
+        if CLIENT in str(self.path):
+            return replace(self, path=Path(str(self.path).replace(CLIENT, str(client)))).everything()
         if num_clients == 1:
             return self.everything()
         if not self.spec.client and self.path.is_dir():

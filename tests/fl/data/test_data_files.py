@@ -154,6 +154,16 @@ def test_one_file_per_client_in_the_order_of_their_names(tmp_path):
     assert source.test() is None
 
 
+def test_a_path_with_a_place_for_the_client_holds_that_clients_rows_alone(tmp_path):
+    write(tmp_path / "0.csv", "x,y\n1,0\n2,0\n")
+    (tmp_path / "1.csv").mkdir()
+    write(tmp_path / "1.csv" / "a.csv", "x,y\n3,0\n")
+    source = open_source(f"csv:{tmp_path}/{{client}}.csv", partitioner=Iid(), seed=0, spec=spec(target="y"))
+    assert [source.client(k, 3).features.ravel().tolist() for k in range(2)] == [[1, 2], [3]]
+    with pytest.raises(InputError, match=r"2\.csv: no such file or folder"):
+        source.client(2, 3)
+
+
 def test_a_client_column_deals_one_file_or_several(tmp_path):
     write(tmp_path / "a.csv", "x,y,who\n1,0,ann\n2,0,bob\n3,0,ann\n")
     write(tmp_path / "b.csv", "who,y,x\ncid,0,4\nann,0,5\n")
