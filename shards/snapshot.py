@@ -1,6 +1,7 @@
 """One generation of a store, as a reader sees it."""
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,11 +96,19 @@ class Snapshot:
             If the request does not fit the keys, or a shard is missing or damaged.
         """
         bound = request.bind(self.schema.kinds)
-        opened = [shard for shard in self.manifest.shards if bound.may_match(shard.zone)]
-        parts = [self._select(shard, bound) for shard in opened]
-        table = concat([part for part in parts if len(part)] or [self.schema.empty()])
-        read = sum(shard.zone.bytes for shard in opened)
+        opened = [shard.zone for shard in self.manifest.shards if bound.may_match(shard.zone)]
+        table = concat(list(self.parts(bound)) or [self.schema.empty()])
+        read = sum(zone.bytes for zone in opened)
         return Read(table, Scan(len(self.manifest.shards), len(opened), read, table.nbytes, len(table)))
+
+    def parts(self, request: Request) -> Iterator[Table]:
+        """Yield the rows asked for shard by shard, in no more memory than one takes; raises as `read`."""
+        bound = request.bind(self.schema.kinds)
+        for shard in self.manifest.shards:
+            if bound.may_match(shard.zone):
+                part = self._select(shard, bound)
+                if len(part):
+                    yield part
 
     def keys(self) -> Table:
         """Return ids and keys of all rows, by increasing id; payload is not touched."""
