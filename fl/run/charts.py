@@ -18,6 +18,7 @@ COLOURS = 6
 """How many the style sheet has (Okabe and Ito's, which colour-blind readers can tell apart)."""
 
 _DOTS = 40  # with more rounds than this, dots would merge
+_SMALLEST, _LARGEST = 1e-100, 1e100  # beyond these a value counts as 0, or as not finite
 _MOST_COLUMNS = 500  # beyond about a pixel each, more would only make the page larger
 
 
@@ -132,13 +133,14 @@ class Axes:
 
 def nice_ticks(low: float, high: float, count: int = 4) -> tuple[float, ...]:
     """Return about `count` + 1 round numbers, evenly spaced, that reach from `low` or below to `high` or above."""
-    if not high > low:
+    low, high = (0.0 if abs(value) < _SMALLEST else value for value in (low, high))
+    if high - low <= max(_SMALLEST, 1e-9 * max(abs(low), abs(high))):  # all the same, as far as a chart can tell
         low, high = low - abs(low) / 10 - 0.05 * (low == 0), high + abs(high) / 10 + 0.05 * (high == 0)
     rough = (high - low) / count
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough * 0.999)
     start, stop = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return tuple(round(number * step, 12) for number in range(start, stop + 1))
+    return tuple(float(f"{number * step:.12g}") for number in range(start, stop + 1))
 
 
 def line_chart(
@@ -200,7 +202,7 @@ def stacked_bars(title: str, parts: Mapping[str, Values], *, unit: Unit = FROM_Z
 
 
 def _finite(values: Values) -> dict[int, float]:
-    return {number: value for number, value in sorted(values.items()) if math.isfinite(value)}
+    return {number: value for number, value in sorted(values.items()) if abs(value) <= _LARGEST}
 
 
 def _stroke(axes: Axes, line: Line) -> str:
@@ -243,14 +245,23 @@ def svg(shapes: Iterable[str], hover: Iterable[str]) -> str:
 def _plot(axes: Axes, unit: Unit, shapes: Sequence[str], hover: Sequence[str]) -> str:
     factor, name = unit.scale(max(map(abs, axes.ticks)))
     grid = "".join(f"M0 {axes.y(tick)}H{SIZE}" for tick in axes.ticks)
-    decimals = max(len(f"{tick / factor:.6g}".partition(".")[2]) for tick in axes.ticks)
+    texts = _tick_texts([tick / factor for tick in axes.ticks])
     labels = "".join(
-        f'<span class="y" style="top:{axes.y(tick) / SIZE:.1%}">{tick / factor:.{decimals}f}</span>'
-        for tick in axes.ticks
+        f'<span class="y" style="top:{axes.y(tick) / SIZE:.1%}">{text}</span>'
+        for tick, text in zip(axes.ticks, texts, strict=True)
     )
     drawing = svg([f'<path class="grid" d="{grid}"/>', *shapes], hover)
     unit_name = f'<span class="unit">{escape(name)}</span>' if name else ""
     return f'<div class="plot">{unit_name}{drawing}{labels}{axes.labels()}</div>'
+
+
+def _tick_texts(ticks: Sequence[float]) -> list[str]:
+    """Write ticks with as many decimals as the longest needs; very large and very small ones by power of ten."""
+    texts = [f"{tick:.6g}" for tick in ticks]
+    if any("e" in text for text in texts):
+        return texts
+    decimals = max(len(text.partition(".")[2]) for text in texts)
+    return [f"{tick:.{decimals}f}" for tick in ticks]
 
 
 def figure(title: str, note: str, legend: Sequence[tuple[str, str]], plot: str, below: str = "") -> str:

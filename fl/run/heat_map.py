@@ -43,18 +43,19 @@ def heat_map(
             cells[index, axes.column(number)] = value
     group = -(-len(names) // _MOST_ROWS)
     cells = _means_of_neighbours(cells, group)
-    low, high = float(np.nanmin(cells)), float(np.nanmax(cells))
+    values = cells[~np.isnan(cells)]
+    low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 0.0)
     height = 1 / len(cells)
     hover = []
-    for index, values in enumerate(cells):
+    for index, shown in enumerate(cells):
         first, last = names[index * group], names[min((index + 1) * group, len(names)) - 1]
         who = f"{row} {first}" if first == last else f"mean of {row}s {first} to {last}"
-        known = values[~np.isnan(values)]
+        known = shown[~np.isnan(shown)]
         text = f"{who}: on average {unit.text(known.mean())}, last {unit.text(known[-1])}" if len(known) else who
         hover.append(strip(0, index * height * SIZE, SIZE, height * SIZE, text))
     step = max(1, len(cells) // 5)
     labels = "".join(
-        f'<span class="y" style="top:{(index + 0.5) * height:.2%}">{names[index * group]}</span>'
+        f'<span class="y" style="top:{(index + 0.5) * height:.2%}">{escape(names[index * group])}</span>'
         for index in range(0, len(cells), step)
     )
     sharp = " sharp" if len(cells) <= _MOST_ROWS else ""

@@ -15,6 +15,7 @@ from fl.run.heat_map import heat_map
 from fl.run.history import WEIGHTS, History
 from fl.run.reads import Reads
 from shards.disk import write_atomically
+from shards.errors import InputError
 
 _SOURCES = {"test": "server's test set", "client": "clients, mean", "train": "training rows, mean"}
 _FIRST = ("accuracy", "rmse", "loss")
@@ -92,11 +93,24 @@ class Report:
         return [*made, *([self._reads(self.reads)] if self.reads is not None else []), self._facts()]
 
     def write(self, out: Path) -> int:
-        """Write the page, durably, and return its size in bytes."""
+        """Write the page, durably, and return its size in bytes.
+
+        Raises
+        ------
+        InputError
+            If it cannot be written there.
+        DiskFullError
+            If the disk is full; an older page stays.
+        """
         template = string.Template(files("fl").joinpath("templates/report.html").read_text(encoding="utf-8"))
         body = "\n".join([self._header(), *(section.html() for section in self.sections())])
         page = template.substitute(title=escape(f"{self.manifest.run_id} · fedshard"), body=body).encode()
-        write_atomically(out, page)
+        try:
+            write_atomically(out, page)
+        except OSError as error:
+            raise InputError(
+                f"report {out}: cannot be written: {error.strerror}; name another file with --out"
+            ) from error
         return len(page)
 
     def figures(self) -> dict[str, object]:
@@ -295,7 +309,7 @@ def _spread(title: str, rows: Mapping[str, Values], unit: Unit = PLAIN) -> str:
 
 def _extremes(rows: Mapping[str, Values]) -> str:
     """Name the clients with the lowest and the highest last value."""
-    last = {client: values[max(values)] for client, values in rows.items() if values}
+    last = {client: values[max(values)] for client, values in rows.items() if np.isfinite(values[max(values)])}
     if len(last) < 2:
         return ""
     low, high = min(last, key=last.__getitem__), max(last, key=last.__getitem__)

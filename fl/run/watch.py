@@ -5,7 +5,7 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -18,7 +18,7 @@ from shards.access import AccessLog
 from shards.errors import FedshardError
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
-_WIDTH = 40  # columns of a line of blocks, and rounds that it shows
+_WIDTH = 28  # columns of a line of blocks, and rounds that it shows
 _READS_PER_CLIENT = 4  # at most, in one round
 _SHOWN = ("accuracy", "rmse", "loss")
 
@@ -53,7 +53,7 @@ class Dashboard:
         self._current[event.message_type] += event.seconds
         if event.failed:
             said = f"round {event.server_round}, {event.message_type}" if event.server_round else event.message_type
-            self._failing = f"{said}: {event.failed} of {event.sent}; first: {event.error}"
+            self._failing = f"failing  {said}: {event.failed} of {event.sent}; first: {event.error}"
 
     def on_round(self, event: RoundEvent) -> None:
         """Take in how the round went, and what clients have logged of it."""
@@ -69,7 +69,7 @@ class Dashboard:
     def line(self) -> str:
         """Tell the newest round's reads and times, for output that is no terminal."""
         parts = [f"{phase} {seconds:.2f} s" for phase, seconds in self._seconds.items()]
-        return "  ".join(["         ", *([self._reads_text()] if self._read else []), *parts])
+        return "  ".join(["        ", *([f"read {self._reads_text()}"] if self._read else []), *parts])
 
     def __rich__(self) -> RenderableType:
         """Draw everything known by now."""
@@ -87,11 +87,12 @@ class Dashboard:
             of = f" of {self._budget:g}" if self._budget else ""
             table.add_row("ε", _bar(share, "magenta"), f"{spent[-1]:.3g}{of}  worst record")
         if self._read:
-            table.add_row("read", Text(sparkline(self._read, 0.0), "yellow"), self._reads_text())
+            top = max(self._read)
+            table.add_row("read", Text(sparkline(self._read, 0.0, top), "yellow"), self._reads_text())
+            table.add_row("matching", Text(sparkline(self._matching, 0.0, top), "cyan"), "on the same scale")
         table.add_row("time", _shares(self._seconds), "  ".join(f"{k} {v:.2f} s" for k, v in self._seconds.items()))
-        if self._failing:
-            table.add_row("failing", Text(""), Text(self._failing, "yellow", overflow="ellipsis", no_wrap=True))
-        return table
+        failing = [Text(self._failing, "yellow", overflow="ellipsis", no_wrap=True)] if self._failing else []
+        return Group(table, *failing)
 
     def _take_reads(self, number: int) -> None:
         try:
@@ -105,22 +106,19 @@ class Dashboard:
     def _reads_text(self) -> str:
         read, matching = self._read[-1], self._matching[-1]
         ratio = f" ({read / matching:.2f} ×)" if matching else ""
-        return f"read {BYTES.text(read)} for {BYTES.text(matching)} matching{ratio}"
+        return f"{BYTES.text(read)} for {BYTES.text(matching)} matching{ratio}"
 
 
-def sparkline(values: Sequence[float], low: float | None = None) -> str:
-    """Draw the newest values as blocks, from the smallest (or `low`) to the largest; blank where not finite."""
+def sparkline(values: Sequence[float], low: float | None = None, high: float | None = None) -> str:
+    """Draw the newest values as blocks, from the smallest (or `low`) to the largest (or `high`); NaN is blank."""
     shown = values[-_WIDTH:]
     finite = [value for value in shown if math.isfinite(value)]
-    if not finite:
-        return " " * len(shown)
-    bottom = min(finite) if low is None else low
-    span = max(finite) - bottom
+    bottom = min(finite, default=0.0) if low is None else low
+    span = (max(finite, default=0.0) if high is None else high) - bottom
 
     def block(value: float) -> str:
-        if not math.isfinite(value):
-            return " "
-        return _BLOCKS[round((value - bottom) / span * (len(_BLOCKS) - 1)) if span else 0]
+        share = (value - bottom) / span if span else 0.0
+        return _BLOCKS[round(share * (len(_BLOCKS) - 1))] if math.isfinite(value) else " "
 
     return "".join(map(block, shown))
 
