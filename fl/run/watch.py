@@ -35,7 +35,8 @@ class Dashboard:
     def __init__(self, folder: RunFolder) -> None:
         self._log = AccessLog(folder.private / ACCESS_LOG)
         self._most_reads = _READS_PER_CLIENT * folder.manifest.clients
-        self._budget = float(folder.manifest.config.get("epsilon", 0.0))
+        budget = folder.manifest.config.get("epsilon")
+        self._budget = float(budget) if isinstance(budget, int | float) else 0.0
         self._metrics: dict[str, list[float]] = defaultdict(list)
         self._read: list[float] = []
         self._matching: list[float] = []
