@@ -7,6 +7,7 @@ equals what the store then reads or moves.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,32 +22,24 @@ Labels = NDArray[np.int64]
 
 
 def scan_bytes(request: Request, zones: Sequence[Zone]) -> int:
-    """Bytes of the shards that a bound request has to open."""
+    """Sum the bytes of the shards that a bound request has to open."""
     return sum(zone.bytes for zone in zones if request.may_match(zone))
 
 
-def moved_bytes(before: Labels, after: Labels, sizes: NDArray[np.int64]) -> int:
-    """Bytes to write when rows that were cut one way are cut another way.
+def rewritten(before: Labels, after: Labels) -> NDArray[np.bool_]:
+    """Tell which rows have to be written when rows that were cut one way are cut another way, shape (n,).
 
     A part whose rows are exactly those of a part before is kept as it is; every other part is written.
-
-    Parameters
-    ----------
-    before, after : NDArray[np.int64]
-        The part of each row, shape (n,).
-    sizes : NDArray[np.int64]
-        Bytes of each row, shape (n,).
     """
-    if len(sizes) == 0:
-        return 0
     old_parts, old = np.unique(before, return_inverse=True)
     new_parts, new = np.unique(after, return_inverse=True)
     flows, rows = np.unique(new * len(old_parts) + old, return_counts=True)
-    whole = rows == np.bincount(old)[flows % len(old_parts)]  # all of a part before came here …
-    single = np.bincount(flows // len(old_parts))[flows // len(old_parts)] == 1  # … and nothing else did
+    source, target = flows % max(len(old_parts), 1), flows // max(len(old_parts), 1)
+    whole = rows == np.bincount(old)[source]  # all of a part before came here …
+    single = np.bincount(target)[target] == 1  # … and nothing else did
     written = np.ones(len(new_parts), np.bool_)
-    written[flows[whole & single] // len(old_parts)] = False
-    return int(sizes[written[new]].sum())
+    written[target[whole & single]] = False
+    return written[new]
 
 
 def imbalance(zones: Sequence[Zone]) -> float:
@@ -73,7 +66,7 @@ class CodedRows:
 
     table: Table
     sizes: NDArray[np.int64]
-    values: dict[str, NDArray[np.generic]]
+    values: dict[str, NDArray[Any]]
     codes: dict[str, NDArray[np.int64]]
 
     @staticmethod

@@ -51,8 +51,20 @@ def test_upkeep_that_is_due_anyway_counts_for_keep_too():
 def test_the_reason_for_keeping_says_whether_anything_runs_cheaper():
     assert decide([KEEP, option("move", 1000, 1)], PLAIN).reason == "nothing runs cheaper"
     assert decide([KEEP, option("move", 900, 80)], PLAIN).reason == (
-        "no saving, of at most 100 running, is worth its switching"
+        "no saving, of at most 100 running, is worth its switching yet"
     )
+
+
+def early(kind, running, switching, early_cost):
+    return Candidate(kind, {}, running, switching, early_cost)
+
+
+def test_a_change_that_pays_only_later_waits_until_its_early_part_pays():
+    policy = Policy(alpha=2, hysteresis=1, early=0.25)
+    keep = early("keep", 1000, 0, 200)
+    assert decide([keep, early("recut", 100, 300, 50)], policy).kind == "keep"  # 150 of 0.25 · 600: a tie
+    assert decide([keep, early("recut", 100, 300, 49)], policy).kind == "recut"
+    assert decide([keep, early("recut", 401, 300, 0)], policy).kind == "keep"  # early enough, too little in all
 
 
 @given(choices(), policies)
@@ -98,11 +110,13 @@ def test_exactly_one_candidate_keeps(candidates):
 def test_a_candidate_has_a_known_kind_and_costs_at_least_nothing():
     with pytest.raises(ValueError, match="'split' is none of keep, move, recut"):
         option("split", 1, 1)
-    with pytest.raises(ValueError, match="less than nothing"):
+    with pytest.raises(ValueError, match="below 0"):
         option("move", 1, -1)
+    with pytest.raises(ValueError, match="early_cost above running_cost"):
+        early("move", 1, 0, 2)
 
 
-@pytest.mark.parametrize("fields", [{"alpha": 0}, {"alpha": float("nan")}, {"hysteresis": 0.9}])
+@pytest.mark.parametrize("fields", [{"alpha": 0}, {"alpha": float("nan")}, {"hysteresis": 0.9}, {"early": 1.1}])
 def test_a_policy_that_cannot_be_meant_is_refused_in_one_line(fields):
-    with pytest.raises(InputError, match=r"planner (alpha|hysteresis) is"):
+    with pytest.raises(InputError, match=r"planner (alpha|hysteresis|early) is"):
         Policy(**fields)

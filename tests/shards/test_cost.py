@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from shards.cost import CodedRows, imbalance, moved_bytes, scan_bytes
+from shards.cost import CodedRows, imbalance, rewritten, scan_bytes
 from shards.request import Request
 from shards.table import Table
 from shards.zone import Zone
@@ -47,7 +47,7 @@ def test_no_rows_have_no_zones_and_cost_nothing():
     rows = CodedRows.of(Table(np.empty(0, np.int64), {"a": np.empty(0)}), np.empty(0, np.int64))
     nothing = np.empty(0, np.int64)
     assert rows.zones(nothing) == []
-    assert moved_bytes(nothing, nothing, nothing) == 0
+    assert rewritten(nothing, nothing).tolist() == []
     assert imbalance([]) == 1
 
 
@@ -60,22 +60,21 @@ def test_a_scan_costs_the_bytes_of_the_parts_that_may_match():
     assert imbalance(zones) == pytest.approx(1100 / 555.5)
 
 
-def moved_by_hand(before, after, sizes):
-    files = {frozenset(np.flatnonzero(before == label)) for label in before}
-    written = {frozenset(np.flatnonzero(after == label)) for label in after} - files
-    return sum(int(sizes[list(rows)].sum()) for rows in written)
+def rewritten_by_hand(before, after):
+    parts = {frozenset(np.flatnonzero(before == label)) for label in before}
+    written = {frozenset(np.flatnonzero(after == label)) for label in after} - parts
+    return [any(row in part for part in written) for row in range(len(before))]
 
 
 @given(labels, st.data())
-def test_moved_bytes_are_those_of_the_parts_that_did_not_exist_before(before, data):
+def test_the_rows_to_write_are_those_of_the_parts_that_did_not_exist_before(before, data):
     after = data.draw(hnp.arrays(np.int64, len(before), elements=st.integers(-3, 4)))
     if data.draw(st.booleans()):  # mostly the same cut, numbered anew
         after = np.where(before > 2, before + 10, after)
-    sizes = np.arange(len(before)) ** 2 + 1
-    assert moved_bytes(before, after, sizes) == moved_by_hand(before, after, sizes)
+    assert rewritten(before, after).tolist() == rewritten_by_hand(before, after)
 
 
-def test_moving_to_the_same_cut_under_other_numbers_costs_nothing():
+def test_the_same_cut_under_other_numbers_needs_no_writing():
     before = np.array([0, 0, 1, 2, 2])
-    assert moved_bytes(before, np.array([7, 7, 3, 1, 1]), np.full(5, 10)) == 0
-    assert moved_bytes(before, np.array([7, 7, 3, 1, 3]), np.full(5, 10)) == 30
+    assert not rewritten(before, np.array([7, 7, 3, 1, 1])).any()
+    assert rewritten(before, np.array([7, 7, 3, 1, 3])).tolist() == [False, False, True, True, True]
