@@ -17,7 +17,7 @@ SIZE = 1000
 COLOURS = 6
 """How many the style sheet has (Okabe and Ito's, which colour-blind readers can tell apart)."""
 
-_DOTS = 40  # with more rounds than this, dots would merge
+_DOTS = 30  # with more rounds than this, dots would merge
 _SMALLEST, _LARGEST = 1e-100, 1e100  # beyond these a value counts as 0, or as not finite
 _MOST_COLUMNS = 500  # beyond about a pixel each, more would only make the page larger
 

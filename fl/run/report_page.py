@@ -128,7 +128,9 @@ def reading(reads: Reads) -> Section:
             _spread("Shards per client", reads.shards, FROM_ZERO),
         ]
     if reads.decisions:
-        note = "Clients that kept their shards, moved a part, or cut anew, after the round."
+        note = (
+            "Clients that kept their shards, moved a part, or cut anew, after the round. No bar: nothing to decide."
+        )
         charts.append(stacked_bars("Decisions", reads.decisions, note=note))
     text = []
     if (first := min(reads.read, default=1)) > 1:
