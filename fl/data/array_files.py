@@ -93,9 +93,13 @@ class NpzFile:
         self.identity = path.name.removesuffix(".npz")
         try:
             with np.load(path, allow_pickle=False) as file:
-                self._arrays = {name: np.asarray(file[name]) for name in file.files}
+                arrays = {name: np.asarray(file[name]) for name in file.files}
         except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
             raise InputError(f"{path}: cannot be read as npz without pickles ({_first_line(error)})") from error
+        self._arrays = {
+            name: np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array
+            for name, array in arrays.items()
+        }
         self.columns = tuple(self._arrays)
         lengths = {name: len(array) if array.ndim else 0 for name, array in self._arrays.items()}
         if len(set(lengths.values())) > 1:

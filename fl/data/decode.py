@@ -101,7 +101,7 @@ def read_tables(tables: Sequence[BlockSource], spec: DataSpec, task: Task, schem
             if not keep.all():
                 block, ids = block.where(keep), None if ids is None else ids[keep]
             if len(block):
-                rows.add(decoder.decode(block, ids), block if spec.id else None)
+                rows.add(decoder.decode(block, ids), block, ids_may_repeat=bool(spec.id))
     if not rows.parts:
         names = ", ".join(table.name for table in tables)
         raise InputError(f"{names}: no row is complete, so columns.missing = 'drop' leaves none")

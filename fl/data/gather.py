@@ -1,5 +1,6 @@
 """Records decoded block by block, put together without holding the features twice."""
 
+from array import array
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,20 +20,31 @@ class Gathered:
     features: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
     count: int = 0
 
-    def add(self, part: Records, origin: Block | None) -> None:
-        """Append records, and where they are from if their ids may repeat."""
+    def add(self, part: Records, block: Block, *, ids_may_repeat: bool) -> None:
+        """Append the records of a block.
+
+        Raises
+        ------
+        InputError
+            If their features have another shape than those before.
+        """
         shape = part.features.shape[1:]
         if self.parts and shape != self.parts[0].features.shape[1:]:
-            raise InputError(f"features of shape {shape} follow others of {self.parts[0].features.shape[1:]}")
-        needed = (self.count + len(part)) * int(np.prod(shape))
-        if needed > self.features.size:
+            before = self.parts[0].features.shape[1:]
+            raise InputError(
+                f"{block.file}: features of shape {shape} after others of {before}; make all files alike"
+            )
+        width = int(np.prod(shape))
+        start, end = self.count * width, (self.count + len(part)) * width
+        if end > self.features.size:
             # realloc moves pages, not bytes: a quarter more at a time never needs the features twice.
-            self.features.resize(max(needed, self.features.size * 5 // 4), refcheck=False)
-        self.features[self.count * int(np.prod(shape)) : needed] = part.features.ravel()
+            self.features.resize(max(end, self.features.size * 5 // 4), refcheck=False)
+        self.features[start:end] = part.features.ravel()
         self.count += len(part)
-        self.parts.append(Records(part.features[:0], part.labels, part.ids, part.keys))
-        if origin is not None:
-            self.origins.append(Block(origin.file, origin.unit, origin.rows, {}))
+        nothing = np.empty((0, *shape), dtype=np.float32)  # a slice would keep the whole block alive
+        self.parts.append(Records(nothing, part.labels, part.ids, part.keys))
+        if ids_may_repeat:
+            self.origins.append(Block(block.file, block.unit, array("q", block.rows), {}))
 
     def check_ids(self, column: str) -> None:
         """Raise if two rows have one id, naming both."""

@@ -316,6 +316,16 @@ def test_npz_files_that_cannot_be_used(tmp_path):
     assert error_of(source(path, "npz").client, 0, 1).startswith(f"{path}: cannot be read as npz without pickles (")
 
 
+def test_arrays_whose_shape_differs_between_files(tmp_path):
+    for name, width in (("a", 2), ("b", 3)):
+        np.savez(tmp_path / f"{name}.npz", x=np.ones((2, width)), y=np.zeros(2))
+    line = error_of(source(tmp_path, "npz").client, 0, 1)
+    assert line in {
+        "b.npz: features of shape (3,) after others of (2,); make all files alike",
+        "a.npz: features of shape (2,) after others of (3,); make all files alike",
+    }
+
+
 def test_parquet_files_that_cannot_be_used(tmp_path, monkeypatch):
     pytest.importorskip("pyarrow")
     import pyarrow as pa
