@@ -1,26 +1,27 @@
 """What 30 people do, felt by the phones they carry: a client is a person, a record a window of 2.56 seconds.
 
-The file is ``uci_har_features.csv`` or ``.csv.gz``: 65 features of acceleration and rotation, six activities
-(Anguita et al., 2013). The nine people whom its authors held out are the server's test set.
+The files are those of the UCI repository (Reyes-Ortiz et al., 2013), from which 65 features of acceleration and
+rotation are computed, or ``uci_har_features.csv[.gz]`` with these computed before. The nine people whom the authors
+held out are the server's test set.
 """
 
 import functools
 from pathlib import Path
 
 import numpy as np
+from activity_signals import FEATURES, read_signals
+from numpy.typing import NDArray
 
 from fl.data import Records
 from fl.data.values import derived_ids
 from fl.loader import Place, read_columns
 from shards.errors import InputError
+from shards.nearest import suggest
 
 ACTIVITIES = ("LAYING", "SITTING", "STANDING", "WALKING", "WALKING_DOWNSTAIRS", "WALKING_UPSTAIRS")
-SIGNALS = tuple(f"{kind}_{axis}" for kind in ("total_acc", "body_acc", "body_gyro") for axis in "xyz")
-STATISTICS = ("mean", "std", "min", "max", "mad")
-FEATURES = (
-    *(f"{signal}_{name}" for signal in (*SIGNALS, "acc_mag", "gyro_mag", "jerk_mag") for name in STATISTICS),
-    *("acc_peak_hz", "acc_spec_energy", "corr_xy", "corr_xz", "corr_yz"),
-)
+Columns = tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.str_]]
+"""Features, subjects and activities, a row a window."""
+
 RANGE = 5.0
 """Scaled features are clipped to ±5: bounded inputs keep a record's gradient near the clipping norm."""
 
@@ -52,29 +53,43 @@ def _test_people(place: Place, rows: Records) -> list[int]:
 
 @functools.lru_cache(maxsize=2)
 def _windows(folder: Path) -> Records:
-    """Read the file once for all clients that a process simulates; user is the person, class the activity."""
-    paths = [folder / "uci_har_features.csv.gz", folder / "uci_har_features.csv"]
-    path = next((path for path in paths if path.is_file()), None)
-    if path is None:
-        raise InputError(
-            f"{folder}: no uci_har_features.csv or .csv.gz here; `fedshard data fetch activity` says where it is "
-            "from, -c data=FOLDER where it is"
-        )
-    columns = read_columns(path, ("subject", *FEATURES), ("label",))
-    labels = columns["label"]
-    unknown = np.flatnonzero(~np.isin(labels, ACTIVITIES))
-    if len(unknown):
-        raise InputError(
-            f"{path}, column 'label': record {unknown[0] + 1} is {str(labels[unknown[0]])!r}, no activity"
-        )
-    features = np.stack([columns[name] for name in FEATURES], axis=1)
+    """Read the files once for all clients that a process simulates; user is the person, class the activity."""
+    features, subjects, labels = _read(folder)
     middles, spreads = np.array([_scale(name) for name in FEATURES]).T
     return Records(
         features=np.clip((features - middles) / spreads, -RANGE, RANGE).astype(np.float32),
         labels=np.searchsorted(ACTIVITIES, labels),
         ids=derived_ids("uci har", 0, len(labels)),
-        keys={"user": columns["subject"].astype(np.int64), "class": labels},
+        keys={"user": subjects, "class": labels},
     )
+
+
+def _read(folder: Path) -> Columns:
+    """Return features, subjects and activities, from whichever files lie there."""
+    for path in (folder / "uci_har_features.csv.gz", folder / "uci_har_features.csv"):
+        if path.is_file():
+            break
+    else:
+        if (folder / "y_train.txt").is_file():
+            original: Columns = read_signals(folder)
+            return original
+        raise InputError(
+            f"{folder}: neither the original's files nor uci_har_features.csv are here; "
+            "`fedshard data fetch activity` downloads them, -c data=FOLDER says where they are"
+        )
+    columns = read_columns(path, ("subject", *FEATURES), ("label",))
+    for name in ("subject", *FEATURES):
+        if np.isnan(columns[name]).any():
+            raise InputError(f"{path}, column {name!r}: record {np.isnan(columns[name]).argmax() + 1} has no value")
+    labels = columns["label"]
+    unknown = np.flatnonzero(~np.isin(labels, ACTIVITIES))
+    if len(unknown):
+        raise InputError(
+            f"{path}, column 'label': record {unknown[0] + 1} is {str(labels[unknown[0]])!r}; "
+            f"{suggest(str(labels[unknown[0]]), ACTIVITIES)}"
+        )
+    features = np.stack([columns[name] for name in FEATURES], axis=1)
+    return features, columns["subject"].astype(np.int64), labels
 
 
 def _scale(feature: str) -> tuple[float, float]:

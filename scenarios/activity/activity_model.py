@@ -1,6 +1,7 @@
 """The model of the activity federation: softmax regression on the window's features."""
 
-from activity_data import ACTIVITIES, FEATURES
+from activity_data import ACTIVITIES
+from activity_signals import FEATURES
 from torch import nn
 
 

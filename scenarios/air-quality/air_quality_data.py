@@ -59,14 +59,16 @@ def load(client: int, num_clients: int, place: Place) -> Records:
     if num_clients > len(paths):
         raise InputError(f"{place.folder}: {len(paths)} stations; run with at most {len(paths)} clients")
     rows = _stations(tuple(paths[client::num_clients]))
-    return rows.select(rows.keys["time"] + _HOUR < _test_period(place)[0])
+    before = np.asarray(rows.keys["time"] + _HOUR < _test_period(place)[0])
+    return rows.select(before)
 
 
 def load_test(place: Place) -> Records:
     """Return the hours of the test period at all stations."""
     rows = _stations(tuple(_paths(place.folder)))
     start, end = _test_period(place)
-    return rows.select((rows.keys["time"] >= start) & (rows.keys["time"] < end))
+    during = np.asarray((rows.keys["time"] >= start) & (rows.keys["time"] < end))
+    return rows.select(during)
 
 
 def _test_period(place: Place) -> tuple[np.datetime64, np.datetime64]:
