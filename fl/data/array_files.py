@@ -93,13 +93,9 @@ class NpzFile:
         self.identity = path.name.removesuffix(".npz")
         try:
             with np.load(path, allow_pickle=False) as file:
-                arrays = {name: np.asarray(file[name]) for name in file.files}
+                self._arrays = {name: _as_text(np.asarray(file[name])) for name in file.files}
         except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
             raise InputError(f"{path}: cannot be read as npz without pickles ({_first_line(error)})") from error
-        self._arrays = {
-            name: np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array
-            for name, array in arrays.items()
-        }
         self.columns = tuple(self._arrays)
         lengths = {name: len(array) if array.ndim else 0 for name, array in self._arrays.items()}
         if len(set(lengths.values())) > 1:
@@ -112,6 +108,11 @@ class NpzFile:
         """Yield all rows at once: the file is in memory already."""
         chosen = {name: self._arrays[name] for name in columns}
         yield Block(self.name, "row", range(1, 1 + len(next(iter(self._arrays.values())))), chosen)
+
+
+def _as_text(array: NDArray[Any]) -> NDArray[Any]:
+    """Decode byte strings; every other array is returned as it is."""
+    return np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array
 
 
 def _first_line(error: Exception) -> str:

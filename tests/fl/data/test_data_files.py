@@ -242,6 +242,14 @@ def test_npz_arrays_of_any_shape_and_type(tmp_path):
     assert both.features.tolist() == [[0, 1, 1], [0, 1, 1]]
 
 
+def test_npz_booleans_and_byte_strings_are_read(tmp_path):
+    np.savez(tmp_path / "a.npz", x=np.array([True, False]), y=np.array([False, True]), who=np.array([b"x", b"y"]))
+    records = read(tmp_path / "a.npz", spec(target="y", user="who", bounds__x="0..2"), form="npz")
+    assert records.features.tolist() == [[0.5], [0]]
+    assert records.labels.tolist() == [0, 1]
+    assert records.keys["user"].tolist() == ["x", "y"]
+
+
 def test_parquet_gives_what_csv_gives(tmp_path):
     pytest.importorskip("pyarrow")
     import pyarrow as pa
