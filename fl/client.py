@@ -17,11 +17,11 @@ from flwr.app import Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from torch import nn
 
+from fl.client_data import ClientData, Holder
 from fl.data import Records
 from fl.engine import codec
 from fl.engine.app import PRIVATE_KEY, SEED_KEY
 from fl.engine.grid import round_of
-from fl.engine.seeding import derive
 from fl.home import home
 from fl.model import build_model, evaluate, load_weights, tensors, weights
 from fl.privacy import RecordLedger, client_secret, event_streams, simulated_secret, train_private
@@ -54,8 +54,8 @@ def evaluate_locally(message: Message, context: Context) -> Message:
     client = _Client(Settings.read(context.run_config), context)
     if client.settings.private:
         raise ClientError("metrics on local data are withheld while privacy is on")
-    model = client.model(message)
-    metrics = {**evaluate(model, client.held_out, client.settings.objective()), WEIGHT_KEY: len(client.held_out)}
+    rows = client.held_out(message)
+    metrics = {**evaluate(client.model(message), rows, client.settings.objective()), WEIGHT_KEY: len(rows)}
     return Message(RecordDict({"metrics": MetricRecord({**metrics})}), reply_to=message)
 
 
@@ -72,6 +72,10 @@ class _Client:
     def index(self) -> int:
         return int(self.context.node_config["partition-id"])
 
+    @property
+    def name(self) -> str:
+        return f"client-{self.index}"
+
     @cached_property
     def private_folder(self) -> Path:
         configured = self.context.node_config.get(PRIVATE_KEY)
@@ -85,27 +89,17 @@ class _Client:
         return client_secret(self.private_folder) if seed is None else simulated_secret(int(seed), self.index)
 
     @cached_property
-    def rows(self) -> tuple[Records, Records]:
-        """The rows to train on and those held out, by record id."""
-        clients = int(self.context.node_config["num-partitions"])
-        records = self.settings.source().client(self.index, clients).sorted_by_id()
-        settings = self.settings
-        return split_held_out(
-            records, settings.local_test_fraction, settings.data_seed, keep_one=not settings.private
-        )
+    def data(self) -> ClientData:
+        """The client's rows, to be read by request."""
+        node = self.context.node_config
+        holder = Holder(self.name, self.index, int(node["num-partitions"]), self.private_folder, SEED_KEY in node)
+        return ClientData(self.settings, holder, self.context.state)
 
-    def wanted(self, message: Message) -> Records:
-        """Return the rows that the message's round trains on; there may be none."""
-        rows, server_round = self.rows[0], round_of(message)
-        if server_round is None:
-            raise ClientError("the message names no round")
-        return rows.select(self.settings.schedule().at(server_round).mask(rows.table()))
-
-    @property
-    def held_out(self) -> Records:
-        if not len(self.rows[1]):
+    def held_out(self, message: Message) -> Records:
+        rows = self.data.evaluate(_round(message)) if self.settings.local_test_fraction else None
+        if not rows:
             raise ClientError("no rows are held out here; set local-test-fraction")
-        return self.rows[1]
+        return rows
 
     def model(self, message: Message) -> nn.Module:
         model = build_model(self.settings.model)
@@ -116,7 +110,7 @@ class _Client:
         """Plain SGD on shuffled minibatches, weighted by the number of rows."""
         settings, model = self.settings, self.model(message)
         task = settings.objective()
-        features, labels = tensors(self.wanted(message))
+        features, labels = tensors(self.data.train(_round(message)))
         optimizer = torch.optim.SGD(model.parameters(), settings.learning_rate, settings.momentum)
         model.train()
         losses = []
@@ -127,26 +121,26 @@ class _Client:
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 losses.append(loss.item())
+        self.data.settle(_round(message))
         metrics = {WEIGHT_KEY: len(labels), "loss": float(np.mean(losses)) if losses else 0.0}
         return RecordDict({"arrays": weights(model), "metrics": MetricRecord({**metrics})})
 
     def train_privately(self, message: Message) -> RecordDict:
         """DP-SGD, charged before the reply is returned; a repeated request gets the same bytes again."""
-        name = f"client-{self.index}"
         request = codec.encode(message.content)
-        event = f"run {self.context.run_id} round {round_of(message)}"
+        event = f"run {self.context.run_id} round {_round(message)}"
         ledger = RecordLedger(self.private_folder / "ledger.sqlite")
-        reply = ledger.released(name, event, request)
+        reply = ledger.released(self.name, event, request)
         if reply is None:
-            reply = self._charged_update(ledger, name, event, request, message)
+            reply = self._charged_update(ledger, event, request, message)
         return codec.decode(reply)
 
-    def _charged_update(self, ledger: RecordLedger, name: str, event: str, request: bytes, message: Message) -> bytes:
+    def _charged_update(self, ledger: RecordLedger, event: str, request: bytes, message: Message) -> bytes:
         settings, mechanism = self.settings, self.settings.mechanism()
-        rows = self.wanted(message)
-        before = ledger.charged(name, event, request)
+        rows = self.data.train(_round(message))
+        before = ledger.charged(self.name, event, request)
         if before is None:
-            within = ledger.affordable(name, rows.ids, mechanism, settings.epsilon, settings.delta)
+            within = ledger.affordable(self.name, rows.ids, mechanism, settings.epsilon, settings.delta)
         else:
             within = np.isin(rows.ids, before)
         eligible = rows.select(within)
@@ -169,12 +163,14 @@ class _Client:
             noise=streams.noise,
         )
         update = RecordDict({"arrays": weights(model), "metrics": MetricRecord({WEIGHT_KEY: 1})})
-        return ledger.charge(name, event, request, codec.encode(update), mechanism, eligible.ids)
+        reply = ledger.charge(self.name, event, request, codec.encode(update), mechanism, eligible.ids)
+        self.data.settle(_round(message))
+        return reply
 
     def note(self, text: str) -> None:
         """Keep something that only this client may know."""
         with (self.private_folder / "client.log").open("a", encoding="utf-8") as log:
-            log.write(f"client-{self.index}, run {self.context.run_id}: {text}\n")
+            log.write(f"{self.name}, run {self.context.run_id}: {text}\n")
 
 
 def _fingerprint(rows: Records, settings: Settings) -> bytes:
@@ -185,33 +181,8 @@ def _fingerprint(rows: Records, settings: Settings) -> bytes:
     return digest.digest()
 
 
-def split_held_out(records: Records, fraction: float, seed: int, keep_one: bool) -> tuple[Records, Records]:
-    """Split a client's rows into those to train on and those held out.
-
-    Which side a row is on depends on its own id and the seed alone, so rows may come and go without moving others.
-
-    Parameters
-    ----------
-    records : Records
-        The client's rows.
-    fraction : float
-        Expected share held out, from 0 to below 1.
-    seed : int
-        The data seed.
-    keep_one : bool
-        Whether to train on one row where all would be held out. Not under privacy: there, whether a row takes part
-        must not depend on other rows.
-
-    Returns
-    -------
-    tuple of Records
-        Training rows and rows held out.
-    """
-    if fraction == 0:
-        nothing = np.zeros(len(records), dtype=bool)
-        return records, records.select(nothing)
-    draws = np.array([derive(seed, "held out", int(number), bits=53) for number in records.ids])
-    held_out = draws < fraction * 2**53
-    if keep_one and held_out.all():
-        held_out[np.argmax(draws)] = False
-    return records.select(~held_out), records.select(held_out)
+def _round(message: Message) -> int:
+    server_round = round_of(message)
+    if server_round is None:
+        raise ClientError("the message names no round")
+    return server_round

@@ -63,7 +63,20 @@ class Schedule:
 
     def at(self, server_round: int) -> Request:
         """Return the request of a round, counted from 1: windows end at ``start + round * step``."""
-        return self.request if np.isnat(self.start) else self.request.resolve(self.start + server_round * self.step)
+        return self.request if np.isnat(self.start) else self.request.resolve(self.clock(server_round))
+
+    def eligible_rounds(self, rounds: int) -> int:
+        """Return in how many of so many rounds one record can be asked for, at most: windows move on, and leave it.
+
+        Public, like the schedule itself: it bounds what a record spends without looking at any.
+        """
+        spans = [condition.microseconds for condition in self.request.conditions if isinstance(condition, Window)]
+        step = int(self.step / np.timedelta64(1, "us"))
+        return min([rounds, *(-(-span // step) for span in spans)])
+
+    def clock(self, server_round: int) -> np.datetime64:
+        """Return where the clock stands in a round; the machine's own time where no window needs one. UTC."""
+        return np.datetime64("now", "us") if np.isnat(self.start) else self.start + server_round * self.step
 
 
 def _span(text: str) -> np.timedelta64:

@@ -1,7 +1,9 @@
 """The ServerApp that fedshard ships: rounds of training under a privacy budget, evaluated on a public test set."""
 
 import logging
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import flwr.serverapp.strategy as flower_strategies
@@ -169,18 +171,22 @@ class _Federation:
                     f"privacy budget spent: after round {server_round - 1} of {self._settings.num_server_rounds} no "
                     f"record can take part in another within ε = {self._settings.epsilon:g}; the model so far is kept"
                 )
+            phases: dict[str, float] = {}
             with seeded(derive(self._run_id, "round", server_round)):
-                metrics = self._round(server_round, view)
-            self._report(RoundEvent(server_round, self._settings.num_server_rounds, metrics, self.arrays))
+                metrics = self._round(server_round, view, phases)
+            self._report(RoundEvent(server_round, self._settings.num_server_rounds, metrics, self.arrays, phases))
             self._snapshot(server_round, metrics)
 
-    def _round(self, server_round: int, view: Grid) -> dict[str, float]:
+    def _round(self, server_round: int, view: Grid, phases: dict[str, float]) -> dict[str, float]:
+        """Run one round; return its metrics and add the seconds of the server's own work to `phases`."""
         config = ConfigRecord()
         requests = list(self._strategy.configure_train(server_round, self.arrays, config, view))
         for message in requests:
             node = message.metadata.dst_node_id
             self._participations[node] = self._participations.get(node, 0) + 1
-        arrays, trained = self._strategy.aggregate_train(server_round, self._exchange(requests))
+        replies = self._exchange(requests)
+        with _timed(phases, "aggregation"):
+            arrays, trained = self._strategy.aggregate_train(server_round, replies)
         self.arrays = arrays if arrays is not None else self.arrays
         metrics = _floats("train", trained)
         if _evaluates_locally(self._settings):
@@ -188,7 +194,8 @@ class _Federation:
             local = self._strategy.aggregate_evaluate(server_round, self._exchange(requests))
             metrics |= _floats("client", local)
         if self._test is not None:
-            metrics |= self._tested(self._test)
+            with _timed(phases, "server test"):
+                metrics |= self._tested(self._test)
         if self._event_cost is not None:
             metrics["epsilon"] = self._epsilon(max(self._participations.values()))
         return metrics
@@ -209,9 +216,10 @@ class _Federation:
         return sorted(replies, key=lambda reply: reply.metadata.src_node_id)
 
     def _epsilon(self, events: int) -> float:
-        """Return what a record spent in `events` rounds; the plan is public, so no client need say it."""
+        """Return what a record spent at most in `events` rounds; the plan is public, so no client need say it."""
         assert self._event_cost is not None
-        return epsilon(events * self._event_cost, self._settings.delta)
+        eligible = self._settings.schedule().eligible_rounds(events)
+        return epsilon(eligible * self._event_cost, self._settings.delta)
 
     def _spent_nodes(self) -> set[int]:
         """Return the nodes none of whose records can afford another round."""
@@ -240,6 +248,13 @@ class _Federation:
         metrics = {name: float(value) for name, value in state.metric_records["metrics"].items()}  # type: ignore[arg-type]
         self._report(RoundEvent(server_round, self._settings.num_server_rounds, metrics, self.arrays))
         return server_round + 1
+
+
+@contextmanager
+def _timed(phases: dict[str, float], name: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    phases[name] = time.perf_counter() - start
 
 
 class _View:

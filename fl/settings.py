@@ -16,6 +16,7 @@ from fl.schedule import Schedule
 from fl.task import Classification, Regression, Task
 from shards.errors import InputError
 from shards.nearest import suggest
+from shards.planner import Settings as PlannerSettings
 
 USER_PREFIX = "user."
 """Keys under this prefix belong to the app's own code: unchecked, and handed to its loader."""
@@ -52,6 +53,8 @@ class Settings:
         Which records rounds train on, as `Request.parse` takes it: ``region = north``, ``last 30d``; empty for all.
     clock_start, clock_step : str
         Round k's windows end at `clock_start` + k × `clock_step`, such as ``2016-03-01`` and ``1d``.
+    max_shards : int
+        The most shards that a client's rows are cut into while their requests are learned; 1 for no cutting.
     partitioner : str
         ``iid``, ``dirichlet``, ``quantity`` or ``column``: how a built-in set is split.
     partition_alpha : float
@@ -109,6 +112,7 @@ class Settings:
     train_request: str = ""
     clock_start: str = ""
     clock_step: str = ""
+    max_shards: int = 16
     partitioner: str = "iid"
     partition_alpha: float = 0.5
     partition_column: str = ""
@@ -220,11 +224,18 @@ class Settings:
         """
         return _schedule(self.train_request, self.clock_start, self.clock_step)
 
+    def planner(self) -> PlannerSettings:
+        """Return what the planner of a client's shards may do."""
+        return PlannerSettings(max_boxes=self.max_shards)
+
     def mechanism(self) -> Mechanism:
-        """Return the privacy mechanism of one round at one client; ``auto`` noise is calibrated here."""
+        """Return the privacy mechanism of one round at one client.
+
+        ``auto`` noise is calibrated here, to the rounds in which one record can be eligible.
+        """
         noise = self.noise_multiplier
         if noise == "auto":
-            steps = self.local_steps * self.num_server_rounds
+            steps = self.local_steps * self.schedule().eligible_rounds(self.num_server_rounds)
             noise = _calibrated(self.epsilon, self.delta, self.sampling_rate, steps)
         return Mechanism(self.sampling_rate, noise, self.local_steps)
 
@@ -234,7 +245,7 @@ class Settings:
                 value = getattr(self, key.replace("-", "_"))
                 raise InputError(f"{where}: {key} = {value!r}: must be {rule}")
 
-        for key in ("num-server-rounds", "local-epochs", "batch-size", "local-steps"):
+        for key in ("num-server-rounds", "local-epochs", "batch-size", "local-steps", "max-shards"):
             need(getattr(self, key.replace("-", "_")) >= 1, key, "a whole number from 1")
         for key in (
             "learning-rate",

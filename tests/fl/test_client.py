@@ -7,8 +7,8 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from support import DIGITS
 
 from fl import client as client_module
-from fl.client import ClientError, app, split_held_out
-from fl.data import Records
+from fl.client import ClientError, app
+from fl.client_data import held_out
 from fl.engine import AppSpec, flower
 from fl.engine.app import PRIVATE_KEY, SEED_KEY
 from fl.privacy import RecordLedger
@@ -77,7 +77,7 @@ def test_what_goes_wrong_stays_on_the_client(ask, tmp_path, monkeypatch):
     def broken(self):
         raise ValueError("could not convert 'John Smith, HIV+' of record 17")
 
-    monkeypatch.setattr(client_module._Client, "rows", property(broken))
+    monkeypatch.setattr(client_module._Client, "data", property(broken))
     with pytest.raises(ClientError) as caught:
         ask()
     assert "John" not in str(caught.value)
@@ -108,8 +108,8 @@ def test_noise_differs_where_anything_it_covers_differs(ask, tmp_path):
 
 def test_whether_a_row_is_held_out_depends_on_its_own_id_alone():
     def kept(numbers):
-        rows = Records(np.zeros((len(numbers), 2)), np.zeros(len(numbers), dtype=int), np.array(numbers))
-        return set(split_held_out(rows, 0.5, 0, keep_one=False)[0].ids.tolist())
+        ids = np.array(numbers)
+        return set(ids[~held_out(ids, 0.5, 0, keep_one=False)].tolist())
 
     everyone = kept(range(100))
     assert 30 < len(everyone) < 70

@@ -1,0 +1,232 @@
+"""A client's rows in its shard store: read by request, logged, and cut anew between rounds.
+
+On a real node the store is a folder, brought up to date with the data source whenever a process opens it. In a
+simulation it is kept in the memory of each worker; what must outlive a call, the layout and the last requests,
+travels in the client's state, so that any worker can go on with any client.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flwr.app import ConfigRecord, RecordDict
+from numpy.typing import NDArray
+
+from fl.data import Records, Source
+from fl.data.datasets import KEPT_CLIENTS
+from fl.engine.seeding import derive
+from fl.run.reads import ACCESS_LOG, DECISION_LOG
+from fl.settings import Settings
+from shards.access import Access, AccessLog
+from shards.audit import DecisionLog
+from shards.errors import InputError
+from shards.files import FolderFiles, MemoryFiles
+from shards.layout import Layout
+from shards.planner import Holdings, plan
+from shards.request import Request
+from shards.schema import Schema
+from shards.snapshot import Scan
+from shards.store import Store
+from shards.table import Table
+
+HELD_OUT = "fedshard.held-out"
+"""Key that tells rows to evaluate on from rows to train on, where a share is held out."""
+
+_STATE = "fedshard.shards"
+_REMEMBERED = 24  # requests that the planner looks back on
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Whose rows these are, and where what is kept of them belongs.
+
+    Attributes
+    ----------
+    name : str
+        The client's name in logs.
+    index, clients : int
+        Which client of how many.
+    folder : Path
+        Its private folder; in a simulation all clients share one.
+    simulated : bool
+        Whether the store is kept in memory.
+    """
+
+    name: str
+    index: int
+    clients: int
+    folder: Path
+    simulated: bool
+
+
+class ClientData:
+    """One client's rows during one call.
+
+    Parameters
+    ----------
+    settings : Settings
+        What is asked for, and how the rows may be cut.
+    holder : Holder
+        Whose rows.
+    state : RecordDict
+        The client's state, which outlives the call.
+    """
+
+    def __init__(self, settings: Settings, holder: Holder, state: RecordDict) -> None:
+        self._settings, self._holder, self._state = settings, holder, state
+        self._log = AccessLog(holder.folder / ACCESS_LOG)
+        self._store = self._open()
+
+    def train(self, server_round: int) -> Records:
+        """Return the rows that a round trains on, by increasing id; there may be none."""
+        request = self._settings.schedule().at(server_round)
+        if self._settings.local_test_fraction:
+            request = request.where(**{HELD_OUT: False})
+        return self._read(server_round, "train", request)
+
+    def evaluate(self, server_round: int) -> Records:
+        """Return the rows held out, by increasing id; there may be none."""
+        return self._read(server_round, "evaluate", Request.everything().where(**{HELD_OUT: True}))
+
+    def _read(self, server_round: int, purpose: str, request: Request) -> Records:
+        event = f"round {server_round} {purpose}"
+        if self._settings.private and not request.public:
+            raise InputError(f"{event}: the request depends on local data; with privacy on, release it first (law 4)")
+        read = self._store.read(request)
+        self._note(event, self._settings.schedule().clock(server_round), request, read.scan)
+        return Records.of(read.table)
+
+    def _note(self, event: str, clock: np.datetime64, request: Request, scan: Scan) -> None:
+        """Log a read, remember what was asked, and think about the cut where more was read than that."""
+        memory = self._memory()
+        counts = (memory["generation"], scan.opened, scan.shards, scan.bytes_read, scan.bytes_matching, scan.rows)
+        self._log.append(Access(self._holder.name, event, clock, request, *counts))
+        memory["requests"] = [*memory["requests"], request.to_json()][-_REMEMBERED:]
+        planner = self._settings.planner()
+        if scan.bytes_read > scan.bytes_matching or scan.shards > planner.max_boxes + planner.max_deltas:
+            memory["unsettled"] = event
+        self._remember(memory)
+
+    def settle(self, server_round: int) -> None:
+        """Between rounds: cut the rows anew where the last reads say that it pays."""
+        memory = self._memory()
+        if not memory["unsettled"]:
+            return
+        planner = self._settings.planner()
+        with self._store.pin() as snapshot:
+            holdings = Holdings.of(snapshot)
+        chosen = plan(holdings, [Request.from_json(request) for request in memory["requests"]], planner)
+        DecisionLog(self._holder.folder / DECISION_LOG).append(
+            self._holder.name,
+            f"after round {server_round}",
+            chosen.state,
+            chosen.candidates,
+            planner.policy,
+            chosen.decision,
+        )
+        if chosen.act:
+            self._store.recut(chosen.layout)
+            memory |= {"generation": memory["generation"] + 1, "layout": chosen.layout.to_json()}
+        self._remember(memory | {"unsettled": ""})
+
+    def _memory(self) -> dict[str, Any]:
+        record = self._state.config_records.get(_STATE)
+        if record is None:
+            return {"generation": 1, "layout": Layout.single().to_json(), "requests": [], "unsettled": ""}
+        return dict(json.loads(str(record["memory"])))
+
+    def _remember(self, memory: Mapping[str, Any]) -> None:
+        self._state[_STATE] = ConfigRecord({"memory": json.dumps(memory, separators=(",", ":"))})
+
+    def _open(self) -> Store:
+        """Open the store and bring it to where the client's rows and state are."""
+        holder, source = self._holder, self._settings.source()
+        if not holder.simulated:
+            return _on_disk(holder.folder / "store", source, holder.index, holder.clients, self._settings)
+        store = _in_memory(source, holder.index, holder.clients, self._settings)
+        layout = Layout.from_json(self._memory()["layout"])
+        if store.layout != layout:  # another worker cut it since, or this one did in another run
+            store.recut(layout)
+        return store
+
+
+@lru_cache(maxsize=KEPT_CLIENTS)
+def _in_memory(source: Source, index: int, clients: int, settings: Settings) -> Store:
+    return Store.create(MemoryFiles(), _rows(source, index, clients, settings))
+
+
+@lru_cache(maxsize=KEPT_CLIENTS)
+def _on_disk(folder: Path, source: Source, index: int, clients: int, settings: Settings) -> Store:
+    """Open or create a store on disk, and make its rows those of the source: once per process."""
+    table, files = _rows(source, index, clients, settings), FolderFiles(folder)
+    if not files.names():
+        return Store.create(files, table)
+    store = Store.open(files)
+    with store.pin() as snapshot:
+        same_columns = snapshot.schema == Schema.of(table)
+    if not same_columns:  # other columns are configured: the source has them all, so nothing is lost
+        old = folder.with_name(folder.name + ".old")
+        folder.rename(old)
+        shutil.rmtree(old)
+        return Store.create(files, table)
+    held = store.read(Request.everything()).table
+    kept = _unchanged(held, table)
+    gone = np.setdiff1d(held.ids, kept)
+    if len(gone):
+        store.purge(Request.everything().where(id=gone.tolist()))
+    store.append(table.take(~np.isin(table.ids, kept)))
+    return store
+
+
+def _unchanged(held: Table, table: Table) -> NDArray[np.int64]:
+    """Return the ids of the rows that are the same in both tables."""
+    common, ours, theirs = np.intersect1d(held.ids, table.ids, assume_unique=True, return_indices=True)
+    same = np.ones(len(common), np.bool_)
+    one, other = held.take(ours), table.take(theirs)
+    for name in (*table.keys, *table.columns):
+        left, right = (np.asarray({**t.keys, **t.columns}[name]) for t in (one, other))
+        same &= (left == right).reshape(len(common), -1).all(axis=1)
+    return common[same]
+
+
+def _rows(source: Source, index: int, clients: int, settings: Settings) -> Table:
+    """Read the client's rows, marked by whether they are held out."""
+    table = source.client(index, clients).table()
+    if not settings.local_test_fraction:
+        return table
+    marks = held_out(table.ids, settings.local_test_fraction, settings.data_seed, keep_one=not settings.private)
+    return Table(table.ids, {**table.keys, HELD_OUT: marks}, table.columns)
+
+
+def held_out(ids: NDArray[np.int64], fraction: float, seed: int, keep_one: bool) -> NDArray[np.bool_]:
+    """Choose which of a client's rows are held out.
+
+    Which side a row is on depends on its own id and the seed alone, so rows may come and go without moving others.
+
+    Parameters
+    ----------
+    ids : NDArray[np.int64]
+        The client's record ids, shape (n,).
+    fraction : float
+        Expected share held out, from 0 to below 1.
+    seed : int
+        The data seed.
+    keep_one : bool
+        Whether to train on one row where all would be held out. Not under privacy: there, whether a row takes part
+        must not depend on other rows.
+
+    Returns
+    -------
+    NDArray[np.bool_]
+        Whether each row is held out, shape (n,).
+    """
+    draws = np.array([derive(seed, "held out", int(number), bits=53) for number in ids])
+    chosen = draws < fraction * 2**53
+    if keep_one and chosen.all():
+        chosen[np.argmax(draws)] = False
+    return chosen
