@@ -66,9 +66,9 @@ def test_the_main_job_in_small_leaves_a_complete_run_folder(fedshard, tmp_path):
     assert sum(w.size for w in weights.values()) == 1722
     assert all(np.isfinite(w).all() for w in weights.values())
     assert (folder / "private").stat().st_mode & 0o777 == 0o700
-    assert {p.name for p in (folder / "private").iterdir()} >= {"ledger.sqlite"}
+    assert {p.name for p in (folder / "private").iterdir()} >= {"ledger.sqlite", "access.jsonl"}
     kinds = [json.loads(line)["kind"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert kinds == ["exchange", "round"] * 2
+    assert kinds == ["exchange", "round", "phases"] * 2
 
 
 def test_same_seed_same_bits_whatever_the_workers(fedshard):
