@@ -113,7 +113,10 @@ class Snapshot:
     def keys(self) -> Table:
         """Return ids and keys of all rows, by increasing id; payload is not touched."""
         empty = self.schema.empty()
-        return concat([Table(empty.ids, empty.keys), *(self.open(shard).keys() for shard in self.manifest.shards)])
+        parts = [Table(empty.ids, empty.keys)]
+        for shard in self.manifest.shards:  # copied, so that no shard stays mapped for the sake of its keys
+            parts.append(self.open(shard).keys().take(np.arange(shard.zone.rows)))
+        return concat(parts)
 
     def verify(self) -> None:
         """Check every shard: its checksum, and that its rows are those that the manifest speaks of.
