@@ -118,6 +118,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     plot.add_argument("--out", type=Path, default=Path("split.png"), help="picture to write (default split.png)")
     plot.add_argument("--json", action="store_true", help="print figures of the split as JSON")
+    fetch = data.add_parser("fetch", allow_abbrev=False, help="download the public original of a scenario's data")
+    fetch.set_defaults(module="data_fetch")
+    fetch.add_argument("scenario", help="hospitals, activity or air-quality")
+    fetch.add_argument("--folder", type=Path, help="where to (default: data/SCENARIO in the fedshard home folder)")
+    fetch.add_argument("--json", action="store_true", help="print JSON on standard output")
     return parser
 
 

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from safetensors.numpy import load_file
 from support import ADAM, DIGITS
 
 from fl.cli import main
+from fl.data.fetch import ORIGINALS
 
 SMALL = ("-c", "num-server-rounds=2", "--clients", "4", "--workers", "0")
 
@@ -235,3 +237,16 @@ def test_usage_errors_exit_with_2_and_help_names_the_exit_codes():
         assert process.returncode == status
         assert "Traceback" not in process.stderr
     assert "3 privacy budget spent, 130 interrupted" in " ".join(process.stdout.split())
+
+
+def test_offline_a_fetch_says_what_to_place_where_and_writes_nothing(fedshard, tmp_path, monkeypatch):
+    gone = replace(ORIGINALS["air-quality"], url="http://127.0.0.1:9/original.zip")
+    monkeypatch.setitem(ORIGINALS, "air-quality", gone)
+    line = fedshard("data", "fetch", "air-quality", "--folder", tmp_path / "raw", status=1)
+    assert len(line.strip().splitlines()) == 1
+    assert f"unpack PRSA_Data_*.csv into {tmp_path / 'raw'}" in line
+    assert not (tmp_path / "raw").exists()
+
+
+def test_fetching_an_unknown_scenario_suggests_the_near_one(refuses):
+    assert "did you mean 'air-quality'?" in refuses("data", "fetch", "airquality")
