@@ -38,7 +38,7 @@ class Payload:
     Parameters
     ----------
     data : memoryview
-        What `encode` returned. Values that need no decoding are views on it.
+        What `encode` returned. Payload that needs no decoding is a view on it.
     schema : Schema
         Of the table.
 
@@ -54,19 +54,19 @@ class Payload:
 
     @cached_property
     def ids(self) -> NDArray[np.int64]:
-        """Record ids, shape (n,)."""
-        ids: NDArray[np.int64] = self._tensors["ids/"]
+        """Record ids, shape (n,), copied."""
+        ids: NDArray[np.int64] = self._tensors["ids/"].copy()
         return ids
 
     def keys(self) -> Table:
-        """Return the table without its payload columns."""
+        """Return the table without its payload columns, copied: kept keys shall not keep a shard mapped."""
         return Table(self.ids, {name: self._key(name) for name in self._schema.keys})
 
     def table(self) -> Table:
-        """Return the whole table, writable; nothing is copied where the bytes are writable."""
+        """Return the whole table, writable; payload is not copied where the bytes are writable."""
         keys = self.keys()
         columns = {name: self._column(name, slice(None)) for name in self._schema.columns}
-        return Table(_own(keys.ids), {name: _own(key) for name, key in keys.keys.items()}, columns)
+        return Table(keys.ids, keys.keys, columns)
 
     def take(self, rows: Rows) -> Table:
         """Return the named rows, copied."""
@@ -76,7 +76,7 @@ class Payload:
     def _key(self, name: str) -> NDArray[Any]:
         if self._schema.keys[name] == "str":
             return self._texts("key", name, slice(None))
-        key = self._tensors[f"key/{name}"]
+        key = self._tensors[f"key/{name}"].copy()
         return key.view("<M8[us]") if self._schema.keys[name] == "datetime64[us]" else key
 
     def _column(self, name: str, rows: Rows) -> Column:

@@ -87,7 +87,7 @@ class Snapshot:
     def read(self, request: Request) -> Read:
         """Read the rows asked for; only shards whose zone may match are opened.
 
-        Where one whole shard matches, the table's arrays are views on the file, nothing copied. What is returned
+        Where one whole shard matches, the payload's arrays are views on the file, not copied. What is returned
         belongs to the caller: writing to it changes neither the file nor what others read, and it outlives the pin.
 
         Raises
@@ -113,10 +113,7 @@ class Snapshot:
     def keys(self) -> Table:
         """Return ids and keys of all rows, by increasing id; payload is not touched."""
         empty = self.schema.empty()
-        parts = [Table(empty.ids, empty.keys)]
-        for shard in self.manifest.shards:  # copied, so that no shard stays mapped for the sake of its keys
-            parts.append(self.open(shard).keys().take(np.arange(shard.zone.rows)))
-        return concat(parts)
+        return concat([Table(empty.ids, empty.keys), *(self.open(shard).keys() for shard in self.manifest.shards)])
 
     def verify(self) -> None:
         """Check every shard: its checksum, and that its rows are those that the manifest speaks of.

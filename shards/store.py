@@ -60,7 +60,7 @@ class Store:
         table = validate(table, files.where)
         layout = (layout or Layout.single()).bind(table.kinds)
         with files.writing():
-            if store._generations():
+            if Store.exists(files):
                 raise InputError(f"{files.where}: holds a shard store already; open it, or name another folder")
             nothing = Manifest(0, Schema.of(table), layout, ())
             boxes = layout.assign(table)
@@ -83,6 +83,11 @@ class Store:
             with suppress(InputError), files.writing(wait=False):
                 store._sweep()
         return store
+
+    @staticmethod
+    def exists(files: Files) -> bool:
+        """Return whether there is a store; what a creation cut short left behind is none."""
+        return bool(Store(files)._generations())
 
     @property
     def generation(self) -> int:

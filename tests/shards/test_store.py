@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -190,6 +192,39 @@ def test_a_whole_shard_becomes_tensors_without_a_copy(tmp_path):
     assert ".safetensors" in mapped
     features += 1  # private: neither the file nor the next reader sees it
     assert not torch.equal(store.read(EVERYTHING.where(region="north")).table.tensors()["features"], features)
+
+
+def test_keys_that_are_kept_do_not_keep_shards_mapped(tmp_path):
+    store = Store.create(FolderFiles(tmp_path), table(range(50)), Layout.hashed(4))
+    kept = store.keys()
+    assert str(tmp_path) not in Path("/proc/self/maps").read_text()
+    assert len(kept) == 50
+
+
+def test_a_store_larger_than_the_memory_its_process_may_use_is_read_by_window(tmp_path):
+    rows = Table(np.arange(2**15), {"time": np.arange(2**15)}, {"x": np.ones((2**15, 256), np.float32)})
+    cuts = Leaf()
+    for at in range(15, 0, -1):
+        cuts = Cut("time", at * 2**11, Leaf(), cuts)
+    Store.create(FolderFiles(tmp_path), rows, Layout(cuts))
+    script = f"""
+import resource
+from pathlib import Path
+from shards.files import FolderFiles
+from shards.request import Request
+from shards.store import Store
+store = Store.open(FolderFiles({str(tmp_path)!r}))
+line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmData"))
+resource.setrlimit(resource.RLIMIT_DATA, (int(line.split()[1]) * 1024 + 2**23,) * 2)
+for low in range(0, 2**15, 2**11):
+    assert store.read(Request.everything().between("time", low + 5, low + 500)).table.columns["x"].sum() == 495 * 256
+try:
+    store.read(Request.everything())
+except (MemoryError, OSError):
+    print("too much")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "too much\n"
 
 
 def test_what_was_read_outlives_the_files(tmp_path):

@@ -106,7 +106,7 @@ def test_a_store_whose_creation_was_cut_short_can_be_created_again(scratch):
     for step in itertools.count():
         folder = scratch / f"{step}"
         killed = killed_at(step, Store.create, FolderFiles(folder), ROWS, LAYOUT)
-        if not list(folder.glob("manifest-*.json")):
+        if not Store.exists(FolderFiles(folder)):
             Store.create(FolderFiles(folder), ROWS, LAYOUT)
         holds(folder, ROWS)
         if not killed:
