@@ -45,7 +45,7 @@ class Schema:
         Raises
         ------
         InputError
-            If there is none.
+            If there is none, or bounds, categories or a fill are declared for what is none.
         """
         features, coded = spec.features, dict(spec.categories)
         if not features:
@@ -57,6 +57,11 @@ class Schema:
             raise InputError(
                 f"{table.name}: no column is left that holds numbers; declare text in columns.categories.<column>"
             )
+        for described, name in spec.described():
+            if name not in (*features, spec.target):
+                raise InputError(
+                    f"{table.name}: columns.{described}.{name}: no feature of that name; {suggest(name, features)}"
+                )
         return cls(table.name, frozenset(table.columns), features)
 
 
@@ -111,9 +116,7 @@ def read_tables(tables: Sequence[BlockSource], spec: DataSpec, task: Task, schem
 
 def _check_columns(table: BlockSource, spec: DataSpec, schema: Schema) -> None:
     """Raise for a column that is configured but not there, or, where features go by default, is only in one table."""
-    described = {f"columns.{name}": column for name, column in spec.described()}
-    named = {f"columns.features, {name}": name for name in spec.features}
-    for key, name in (spec.roles | named | described).items():
+    for key, name in (spec.roles | {f"columns.features, {name}": name for name in spec.features}).items():
         if name not in table.columns:
             raise InputError(f"{table.name}: no column {name!r} ({key}); {suggest(name, table.columns)}")
     for name in sorted(schema.columns ^ frozenset(table.columns)) if not spec.features else ():
@@ -191,10 +194,10 @@ class _Decoder:
                 columns.append(np.eye(len(categories[name]), dtype=np.float32)[codes])
                 continue
             values = np.asarray(raw)
-            if name in fills:
-                values = np.where(gaps, float(fills[name]), values)
-                if spec.missing == "indicate":
-                    indicators.append(gaps)
+            if gaps.any():
+                values = np.where(np.isnan(values), float(fills[name]), values)
+            if name in fills and spec.missing == "indicate":
+                indicators.append(gaps)
             if name in bounds:
                 low, high = bounds[name]
                 values = ((values - low) / (high - low)).clip(0, 1)

@@ -57,8 +57,13 @@ CASES = {
     ),
     "bounds of a column that is not there": (
         "age,y\n1,0\n",
-        {"bounds__agee": "0..1"},
-        "a.csv: no column 'agee' (columns.bounds); did you mean 'age'?",
+        {"bounds__agee": "0..1", "bounds__age": "0..1"},
+        "a.csv: columns.bounds.agee: no feature of that name; did you mean 'age'?",
+    ),
+    "a fill for a key": (
+        "x,y,ward\n1,0,n\n",
+        {"fill__ward": 3, "region": "ward"},
+        "a.csv: columns.fill.ward: no feature of that name; choose one of: x",
     ),
     "text among numbers": (
         "x,y\n1,0\n2,1\nold,1\n",

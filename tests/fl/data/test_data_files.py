@@ -237,6 +237,10 @@ def test_npz_arrays_of_any_shape_and_type(tmp_path):
     assert np.allclose(records.features, images / 17)
     assert records.labels.tolist() == [4, 2]
     assert records.keys["user"].tolist() == ["x", "y"]
+    images = np.array([[1, np.nan], [2, 3]])
+    np.savez(tmp_path / "c.npz", x=images, y=np.zeros(2, int))
+    holes = read(tmp_path / "c.npz", spec(target="y", fill__x=7, missing="indicate"), form="npz")
+    assert holes.features.tolist() == [[1, 7, 1], [2, 3, 0]]
     np.savez(tmp_path / "b.npz", wide=np.ones((2, 2)), one=np.zeros(2), y=np.array([0.5, 1.5]))
     both = read(tmp_path / "b.npz", spec(target="y", features="one, wide"), "regression", "npz")
     assert both.features.tolist() == [[0, 1, 1], [0, 1, 1]]
