@@ -14,7 +14,7 @@ from shards.scalar import Scalar
 
 
 def repeat(history: Sequence[Request], count: int) -> list[Request]:
-    """Forecast the next requests: the last ones in the same order, each interval moved on by its own pace.
+    """Forecast the next requests: the last `count` in the same order, each interval moved on by its own pace.
 
     Requests that differ only by where their intervals lie are of one family. Where a family's interval moved in one
     direction only, it goes on at its mean pace per request (the drift method: Hyndman & Athanasopoulos, *Forecasting:
@@ -23,7 +23,7 @@ def repeat(history: Sequence[Request], count: int) -> list[Request]:
     Parameters
     ----------
     history : sequence of Request
-        What was asked, oldest first, windows resolved, bound to the keys' kinds.
+        What was asked, oldest first, windows resolved, bound to the keys' kinds. All of it shows the pace.
     count : int
         How many requests to forecast.
 
@@ -36,12 +36,13 @@ def repeat(history: Sequence[Request], count: int) -> list[Request]:
     for index, request in enumerate(history):
         families[tuple(map(_shape, request.conditions))].append(index)
     forecast = []
-    for step in range(len(history), len(history) + count if history else 0):
-        index = step % len(history)
+    period = min(len(history), count)
+    for step in range(count if history else 0):
+        index = len(history) - period + step % period
         request = history[index]
         family = families[tuple(map(_shape, request.conditions))]
         moved = [
-            _moved(condition, [history[i].conditions[place] for i in family], family, step - index)
+            _moved(condition, [history[i].conditions[place] for i in family], family, len(history) + step - index)
             for place, condition in enumerate(request.conditions)
         ]
         forecast.append(replace(request, conditions=tuple(moved)))

@@ -20,6 +20,7 @@ def test_requests_without_intervals_come_again_in_their_order():
     a, b, c = (Request.everything().where(label=label) for label in (1, 2, [3, 4]))
     assert repeat([a, b, c], 7) == [a, b, c, a, b, c, a]
     assert repeat([a], 2) == [a, a]
+    assert repeat([a, b, c], 2) == [b, c]  # the latest count more
 
 
 def test_a_window_that_moved_by_a_day_each_time_moves_on_by_a_day():
@@ -29,7 +30,7 @@ def test_a_window_that_moved_by_a_day_each_time_moves_on_by_a_day():
 
 
 def test_a_window_moves_on_at_its_mean_pace():
-    assert repeat(weeks("2024-03-01", "2024-03-01", "2024-03-05"), 2) == weeks("2024-03-07", "2024-03-07")
+    assert repeat(weeks("2024-03-01", "2024-03-01", "2024-03-05"), 2) == weeks("2024-03-05", "2024-03-09")
 
 
 def test_a_window_among_other_requests_moves_on_by_what_it_moved_per_request():
