@@ -8,7 +8,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO
@@ -84,7 +84,7 @@ def _run(arguments: argparse.Namespace, printer: Printer, on_end: Callable[[Summ
         if arguments.watch:
             printer.dashboard = Dashboard(folder)
         tracking = [Tracker(name, make, folder.path, printer.warn) for name, make in trackers.items()]
-        _execute(apps, folder, options, arguments, printer, [printer, MetricsLog(folder), *tracking], on_end)
+        _execute(apps, folder, options, arguments, printer, [MetricsLog(folder), *tracking], on_end)
     finally:
         folder.close()
 
@@ -95,7 +95,7 @@ def _execute(
     options: Options,
     arguments: argparse.Namespace,
     printer: Printer,
-    observers: Sequence[Observer],
+    loggers: Sequence[Observer],
     on_end: Callable[[Summary], None],
 ) -> None:
     """Run the apps and leave the folder in a state that says how it ended, whatever happens."""
@@ -107,7 +107,7 @@ def _execute(
             folder.manifest.config,
             options,
             snapshots=SnapshotStore(folder.path, arguments.max_disk * _MIB),
-            observers=observers,
+            observers=[printer, *loggers],
             on_ready=printer.start,
             outcome=outcome,
         )
@@ -131,11 +131,11 @@ def _execute(
         raise FedshardError(f"the ServerApp raised {error}") from failure
     finally:
         printer.stop()
-        summary = _finish(folder, outcome, time.monotonic() - started, status, error)
+        summary = _finish(folder, outcome, loggers, time.monotonic() - started, status, error)
         on_end(summary)
     if not outcome.recorded:
         printer.console.print(f"the record of replies reached --max-disk {arguments.max_disk} MiB: no resume")
-    _print_end(printer, summary, folder)
+    _print_end(printer, summary, outcome.last, folder)
 
 
 def _app_traceback(failure: Exception) -> list[str]:
@@ -147,17 +147,23 @@ def _app_traceback(failure: Exception) -> list[str]:
     return traceback.format_exception(type(failure), failure, frames)
 
 
-def _finish(folder: RunFolder, outcome: Outcome, wall: float, status: str, error: str | None) -> Summary:
-    if outcome.result is not None:
+def _finish(
+    folder: RunFolder,
+    outcome: Outcome,
+    loggers: Sequence[Observer],
+    wall: float,
+    status: str,
+    error: str | None,
+) -> Summary:
+    if outcome.result is not None:  # a ServerApp that did not report its rounds: what its strategy returned says them
         for number, metrics in rounds_of(outcome.result).items():
-            outcome.on_round(RoundEvent(number, None, metrics))
-            folder.log("round", {"server_round": number, **metrics})
-    rounds = sorted(outcome.rounds)
-    last = outcome.rounds[rounds[-1]] if rounds else {}
+            for observer in (outcome, *loggers):
+                observer.on_round(RoundEvent(number, None, metrics))
+    last = outcome.last
     private = "epsilon" in last
     summary = Summary(
         run_id=folder.manifest.run_id,
-        rounds=rounds[-1] if rounds else 0,
+        rounds=max(outcome.rounds, default=0),
         test_accuracy=headline(last, "accuracy"),
         test_loss=headline(last, "loss"),
         epsilon_max=last.get("epsilon"),
@@ -175,11 +181,13 @@ def _finish(folder: RunFolder, outcome: Outcome, wall: float, status: str, error
     return summary
 
 
-def _print_end(printer: Printer, summary: Summary, folder: RunFolder) -> None:
+def _print_end(printer: Printer, summary: Summary, last: Mapping[str, float], folder: RunFolder) -> None:
     rounds = f" {summary.rounds} round{'s' if summary.rounds > 1 else ''}" if summary.rounds else ""
     parts = [f"done:{rounds} in {summary.wall_s:.1f} s"]
     if summary.test_accuracy is not None:
         parts.append(f"accuracy {summary.test_accuracy:.3f}")
+    if "test_rmse" in last:
+        parts.append(f"rmse {last['test_rmse']:.4g}")
     if summary.epsilon_max is not None:
         parts.append(f"ε {summary.epsilon_max:.2f} (δ {summary.delta:g})")
     if summary.model_digest is not None:

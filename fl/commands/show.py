@@ -9,6 +9,7 @@ from rich.table import Table
 
 from fl.commands.run import find_run
 from fl.run.folder import Manifest, read_manifest, read_metrics
+from fl.run.history import History
 from fl.run.summary import to_json
 
 
@@ -16,29 +17,20 @@ def run(arguments: argparse.Namespace) -> int:
     """Print a run's manifest and metrics."""
     path = find_run(arguments.run, arguments.runs_dir)
     manifest = read_manifest(path)
-    rounds = _rounds(read_metrics(path))
+    by_round = History.of(read_metrics(path)).rounds
+    rounds = [{"server_round": number, **metrics} for number, metrics in by_round.items()]
     if arguments.json:
-        print(to_json({**asdict(manifest), "rounds": list(rounds.values())}))
+        print(to_json({**asdict(manifest), "rounds": rounds}))
         return 0
     console = Console(highlight=False, markup=False)
     console.print(_facts(manifest))
     if rounds:
-        names = list(dict.fromkeys(name for metrics in rounds.values() for name in metrics))
+        names = list(dict.fromkeys(name for metrics in rounds for name in metrics))
         table = Table(*names, box=None, pad_edge=False, header_style="bold")
-        for metrics in rounds.values():
+        for metrics in rounds:
             table.add_row(*(_figure(metrics.get(name)) for name in names))
         console.print(table)
     return 0
-
-
-def _rounds(lines: list[dict[str, Any]]) -> dict[int, dict[str, Any]]:
-    """Collect the metrics of each round; a resumed run logs some rounds again, and the last word counts."""
-    rounds: dict[int, dict[str, Any]] = {}
-    for line in lines:
-        if line.get("kind") == "round" and isinstance(line.get("server_round"), int):
-            metrics = {name: value for name, value in line.items() if name not in ("kind", "time")}
-            rounds.setdefault(line["server_round"], {}).update(metrics)
-    return dict(sorted(rounds.items()))
 
 
 def _facts(manifest: Manifest) -> Table:

@@ -126,6 +126,11 @@ class Outcome:
     rounds: dict[int, dict[str, float]] = field(default_factory=dict)
     recorded: bool = True
 
+    @property
+    def last(self) -> dict[str, float]:
+        """The metrics of the last round, empty before the first."""
+        return self.rounds[max(self.rounds)] if self.rounds else {}
+
     def on_batch(self, event: BatchEvent) -> None:
         """Count replies."""
         self.replied += event.replied
