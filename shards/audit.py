@@ -163,13 +163,14 @@ class DecisionLog:
 
     def _end(self, client: str) -> tuple[int, str]:
         """Give the next sequence number and the last digest of a chain."""
-        content, prefix = b"\n" + self._journal.read(), _prefix(client)
-        start = content.rfind(b"\n" + prefix) + 1
-        line = content[start : content.index(b"\n", start)] if start else content[1:].partition(b"\n")[0]
+        content = self._journal.read()
+        start = content.rfind(b"\n" + _prefix(client)) + 1  # 0 where only the first line can tell
+        line = content[start : content.find(b"\n", start)]
         try:
             return _ends([line]).get(client, (0, GENESIS))
         except (ValueError, KeyError, TypeError) as error:
-            raise self._journal.damaged(content.count(b"\n", 0, max(start, 1)), f"not a decision: {error}") from error
+            number = content.count(b"\n", 0, start) + 1
+            raise self._journal.damaged(number, f"not a decision: {error}") from error
 
 
 def _ends(lines: list[bytes]) -> dict[str, tuple[int, str]]:
