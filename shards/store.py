@@ -15,7 +15,8 @@ from itertools import chain
 
 import numpy as np
 
-from shards.errors import InputError
+from shards.disk import DiskFullError
+from shards.errors import FedshardError, InputError
 from shards.files import TEMPORARY, Files
 from shards.layout import Layout
 from shards.manifest import Manifest, Shard, generation_of
@@ -80,7 +81,7 @@ class Store:
         newest = store._manifest()
         known = {newest.file, *(shard.file for shard in newest.shards)}
         if any(name not in known and _ours(name) for name in files.names()):
-            with suppress(InputError), files.writing(wait=False):
+            with suppress(FedshardError), files.writing(wait=False):
                 store._sweep()
         return store
 
@@ -178,12 +179,12 @@ class Store:
             If the disk is full; the rows stay as they were cut.
         """
         with self._writing() as snapshot:
-            layout = layout.bind(snapshot.schema.kinds)
-            return self._commit(replace(snapshot.manifest, layout=layout), _regrouped(snapshot, layout))
+            return self._cut(snapshot, layout.bind(snapshot.schema.kinds))
 
     def compact(self) -> int:
         """Take appended rows into their boxes; returns and raises as `recut`."""
-        return self.recut(self.layout)
+        with self._writing() as snapshot:
+            return self._cut(snapshot, snapshot.layout)
 
     def purge(self, request: Request) -> int:
         """Remove rows for good, from the newest generation and from those before it.
@@ -201,7 +202,7 @@ class Store:
             If the request does not fit the keys; or if a reader still holds an older generation with such rows. New
             reads no longer see them even then; purge again after the reader ends.
         DiskFullError
-            If the disk is full; nothing was removed.
+            If the disk is full; purge again when it is not.
         """
         with self._writing() as snapshot:
             bound = request.bind(snapshot.schema.kinds)
@@ -223,6 +224,9 @@ class Store:
         with self._files.writing():
             yield Snapshot(self._files, self._manifest())
 
+    def _cut(self, snapshot: Snapshot, layout: Layout) -> int:
+        return self._commit(replace(snapshot.manifest, layout=layout), _regrouped(snapshot, layout))
+
     def _commit(self, old: Manifest, shards: Iterable[tuple[Shard, bytes | None]]) -> int:
         """Make a new generation of shards, given with their bytes where they are new; return the bytes written."""
         there = {shard.file for shard in old.shards}
@@ -238,12 +242,16 @@ class Store:
                     written += shard.zone.bytes
                     yield shard.file, data
 
+        manifest = replace(old, generation=old.generation + 1)
         try:
             self._files.write(new())
-            manifest = replace(old, generation=old.generation + 1, shards=tuple(after))
-            self._files.write([(manifest.file, manifest.encode())])
+            self._files.write([(manifest.file, replace(manifest, shards=tuple(after)).encode())])
+        except BaseException:
+            self._files.remove(manifest.file)  # where only the sync after its rename failed
+            raise
         finally:
-            self._sweep()
+            with suppress(DiskFullError):  # what is left is removed by the next commit
+                self._sweep()
         return written
 
     def _sweep(self) -> list[Manifest]:

@@ -83,18 +83,21 @@ def test_a_writer_killed_at_any_step_leaves_the_old_rows_or_the_new(name, templa
 
 
 @pytest.mark.parametrize("name", WORK)
-def test_a_disk_that_fills_up_at_any_step_leaves_the_old_rows(name, template, scratch):
+def test_a_disk_that_fills_up_at_any_step_leaves_the_old_rows_and_says_so(name, template, scratch):
     work, after = WORK[name]
     failures = 0
     for step in itertools.count():
         folder = scratch / f"{step}"
         shutil.copytree(template, folder)
         injected = At(step, full)
+        told = True
         with watched(injected), suppress(DiskFullError):
-            failures += 1
             work(Store(FolderFiles(folder)))
-            failures -= 1
-        holds(folder, ROWS, after)
+            told = False
+        failures += told
+        which = holds(folder, ROWS, after)
+        if name == "append":
+            assert which == (0 if told else 1)
         goes_on(folder)
         shutil.rmtree(folder)
         if injected.left >= 0:
