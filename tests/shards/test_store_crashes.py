@@ -7,17 +7,27 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import tables
 from faults import At, Disk, full, killed_at, watched
-from tables import same, table
+from tables import same
 
 from shards.disk import DiskFullError
 from shards.files import FolderFiles
 from shards.layout import Cut, Layout, Leaf
 from shards.request import Request
 from shards.store import Store
-from shards.table import concat
+from shards.table import Table, concat
 
 EVERYTHING = Request.everything()
+
+
+def table(ids):
+    """Return rows with few columns: what is written matters less here than how often."""
+    rows = tables.table(ids)
+    keys = {name: rows.keys[name] for name in ("region", "label")}
+    return Table(rows.ids, keys, {"features": rows.columns["features"]})
+
+
 ROWS = concat([table(range(40)), table([90, 91])])
 LAYOUT = Layout(Cut("region", frozenset({"north"}), Leaf(), Cut("label", 0, Leaf(), Leaf())))
 SOUTH = EVERYTHING.where(region="south")
@@ -60,9 +70,9 @@ def holds(folder, *possible):
 def goes_on(folder):
     """Check that the store can be written to."""
     store = Store.open(FolderFiles(folder))
-    before = store.read(EVERYTHING).table
+    before = sum(zone.rows for zone in store.zones)
     store.append(table([1000]))
-    same(store.read(EVERYTHING).table, concat([before, table([1000])]))
+    assert sum(zone.rows for zone in store.zones) == before + 1
 
 
 @pytest.mark.parametrize("name", WORK)
