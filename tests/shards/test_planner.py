@@ -166,10 +166,10 @@ def test_an_air_quality_round_on_arriving_rows_reads_at_most_twice_what_matches(
 
 @pytest.mark.parametrize(("step", "worst"), [(1, 2), (7, 3)])
 def test_an_air_quality_round_on_rows_that_are_all_there_reads_on_average_at_most_twice_what_matches(step, worst):
-    ratios, kinds = run_rounds(step, rounds=25, append=False)
+    ratios, kinds = run_rounds(step, rounds=20, append=False)
     assert ratios[3:].mean() <= 2
     assert ratios[3:].max() <= worst
-    assert kinds.count("keep") > 18
+    assert kinds.count("keep") > 14
 
 
 def test_planning_for_35_thousand_rows_and_24_requests_takes_well_under_a_third_of_a_second():
