@@ -7,7 +7,7 @@ travels in the client's state, so that any worker can go on with any client.
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -24,13 +24,16 @@ from fl.run.reads import ACCESS_LOG, DECISION_LOG
 from fl.settings import Settings
 from shards.access import Access, AccessLog
 from shards.audit import DecisionLog
+from shards.cost import scan_bytes
 from shards.errors import InputError
 from shards.files import FolderFiles, MemoryFiles
+from shards.forecast import repeat
 from shards.layout import Layout
 from shards.planner import Holdings, plan
+from shards.planner import Settings as PlannerSettings
 from shards.request import Request
 from shards.schema import Schema
-from shards.snapshot import Scan
+from shards.snapshot import Scan, Snapshot
 from shards.store import Store
 from shards.table import Table
 
@@ -39,6 +42,7 @@ HELD_OUT = "fedshard.held-out"
 
 _STATE = "fedshard.shards"
 _REMEMBERED = 24  # requests that the planner looks back on
+_CLOSE = 1.05  # times the bytes that match: what a cut may read and count as perfect
 
 
 @dataclass(frozen=True)
@@ -102,25 +106,22 @@ class ClientData:
         return Records.of(read.table)
 
     def _note(self, event: str, clock: np.datetime64, request: Request, scan: Scan) -> None:
-        """Log a read, remember what was asked, and think about the cut where more was read than that."""
+        """Log a read, and remember what was asked and how many bytes matched."""
         memory = self._memory()
         counts = (memory["generation"], scan.opened, scan.shards, scan.bytes_read, scan.bytes_matching, scan.rows)
         self._log.append(Access(self._holder.name, event, clock, request, *counts))
-        memory["requests"] = [*memory["requests"], request.to_json()][-_REMEMBERED:]
-        planner = self._settings.planner()
-        if scan.bytes_read > scan.bytes_matching or scan.shards > planner.max_boxes + planner.max_deltas:
-            memory["unsettled"] = event
+        memory["reads"] = [*memory["reads"], [request.to_json(), scan.bytes_matching]][-_REMEMBERED:]
         self._remember(memory)
 
     def settle(self, server_round: int) -> None:
-        """Between rounds: cut the rows anew where the last reads say that it pays."""
-        memory = self._memory()
-        if not memory["unsettled"]:
-            return
-        planner = self._settings.planner()
+        """Between rounds: cut the rows anew where what is asked for lately says that it pays."""
+        memory, planner = self._memory(), self._settings.planner()
+        history = [Request.from_json(request) for request, _ in memory["reads"]]
         with self._store.pin() as snapshot:
+            if _settled(snapshot, history, [matching for _, matching in memory["reads"]], planner):
+                return
             holdings = Holdings.of(snapshot)
-        chosen = plan(holdings, [Request.from_json(request) for request in memory["requests"]], planner)
+        chosen = plan(holdings, history, planner)
         DecisionLog(self._holder.folder / DECISION_LOG).append(
             self._holder.name,
             f"after round {server_round}",
@@ -131,13 +132,12 @@ class ClientData:
         )
         if chosen.act:
             self._store.recut(chosen.layout)
-            memory |= {"generation": memory["generation"] + 1, "layout": chosen.layout.to_json()}
-        self._remember(memory | {"unsettled": ""})
+            self._remember(memory | {"generation": memory["generation"] + 1, "layout": chosen.layout.to_json()})
 
     def _memory(self) -> dict[str, Any]:
         record = self._state.config_records.get(_STATE)
         if record is None:
-            return {"generation": 1, "layout": Layout.single().to_json(), "requests": [], "unsettled": ""}
+            return {"generation": 1, "layout": Layout.single().to_json(), "reads": []}
         return dict(json.loads(str(record["memory"])))
 
     def _remember(self, memory: Mapping[str, Any]) -> None:
@@ -153,6 +153,21 @@ class ClientData:
         if store.layout != layout:  # another worker cut it since, or this one did in another run
             store.recut(layout)
         return store
+
+
+def _settled(
+    snapshot: Snapshot, history: Sequence[Request], matching: Sequence[int], planner: PlannerSettings
+) -> bool:
+    """Return whether the cut serves what is expected to be asked about as well as any: no plan could pay for itself.
+
+    Reads that match no more rows than they did lately cost at least that many bytes, whatever the cut.
+    """
+    if len(snapshot.zones) > planner.max_boxes + planner.max_deltas:
+        return False
+    bound = [request.bind(snapshot.schema.kinds) for request in history]
+    expected = repeat(bound, planner.horizon)
+    reading = sum(scan_bytes(request, snapshot.zones) for request in expected)
+    return reading * len(matching) <= _CLOSE * sum(matching) * len(expected)
 
 
 @lru_cache(maxsize=KEPT_CLIENTS)

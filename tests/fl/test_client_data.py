@@ -46,6 +46,10 @@ def load(client, num_clients):
     return rows()
 
 
+def load_some(client, num_clients):
+    return rows(days=25)
+
+
 CONFIG = {
     "model": f"{__name__}:model",
     "data": f"{__name__}:load",
@@ -100,10 +104,10 @@ def reply_under(tmp_path):
         folder = tmp_path / f"{number}"
         folder.mkdir()
         node = {"partition-id": 0, "num-partitions": 2, PRIVATE_KEY: str(folder), SEED_KEY: 0}
-        context = flower.build_context(7, 5, node, {**CONFIG, **config})
-        memory = {"generation": 1, "layout": layout.to_json(), "requests": [], "unsettled": ""}
+        context = flower.build_context(7, 5, node, {**CONFIG, "data": f"{__name__}:load_some", **config})
+        memory = {"generation": 1, "layout": layout.to_json(), "reads": []}
         context.state["fedshard.shards"] = ConfigRecord({"memory": json.dumps(memory)})
-        content = RecordDict({"arrays": arrays, "config": ConfigRecord({"server-round": 3})})
+        content = RecordDict({"arrays": arrays, "config": ConfigRecord({"server-round": 2})})
         message = Message(content, 5, "train")
         flower.stamp(message, "id")
         torch.manual_seed(1)
