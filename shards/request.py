@@ -27,7 +27,8 @@ _ORIGINS: tuple[Origin, ...] = ("config", "calendar", "committed", "release", "l
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _SPAN = re.compile(r"(\d+(?:\.\d+)?) ?([smhdw])")
 _LAST = re.compile(r"last (\S+(?: ?[smhdw])?)(?: of (\S+))?")
-_CLAUSE = re.compile(r"(.+?)\s*(>=|<=|[=<>])\s*(.+)")
+_CLAUSES = re.compile(r"""(?:[^;'"]|'[^']*'|"[^"]*"|['"])+""")
+_CLAUSE = re.compile(r"([^=<>!]+?)\s*([=<>!]+)\s*(.+)")
 _WORD = re.compile(r"""\s*(?:'([^']*)'|"([^"]*)"|([^,'"]+?))\s*(?:,|$)""")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 
@@ -180,7 +181,7 @@ class Request:
             If a clause cannot be read.
         """
         request = Request.everything()
-        for clause in filter(None, map(str.strip, text.split(";"))):
+        for clause in filter(None, map(str.strip, _CLAUSES.findall(text))):
             request &= _clause(clause, text)
         return request
 
@@ -214,7 +215,9 @@ def _clause(clause: str, text: str) -> Request:
     if sign == "=":
         return Request.everything().where(**{key: values})
     if sign not in (">=", "<"):
-        raise InputError(f"request {text!r}: {sign!r} is not known; intervals are half-open, so use '>=' and '<'")
+        raise InputError(
+            f"request {text!r}: {sign!r} is not known; use '=' or, as intervals are half-open, '>=' and '<'"
+        )
     if len(values) != 1:
         raise InputError(f"request {text!r}: {key} {sign} takes one value, got {len(values)}")
     low, high = (values[0], None) if sign == ">=" else (None, values[0])
@@ -227,7 +230,10 @@ def _values(rest: str, text: str) -> list[Scalar]:
     while at < len(rest):
         found = _WORD.match(rest, at)
         if not found:
-            raise InputError(f"request {text!r}: cannot read {rest[at:].strip()!r}; separate values by commas")
+            raise InputError(
+                f"request {text!r}: cannot read {rest[at:].strip()!r}; separate values by commas, "
+                "and put a text that holds a quote into quotes of the other kind"
+            )
         single, double, bare = found.groups()
         values.append(_word(bare) if bare is not None else (single if double is None else double))
         at = found.end()

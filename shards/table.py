@@ -247,7 +247,7 @@ def _key(key: NDArray[Any], what: str) -> NDArray[Any]:
         raise InputError(f"{what} holds Python objects; convert it with .astype(str), fill in or drop missing values")
     if key.dtype.kind not in "bU":
         raise InputError(f"{what} is {key.dtype}; keys are integers, floats, bools, texts or times")
-    return key
+    return key.astype(key.dtype.newbyteorder("="), copy=False)
 
 
 def _column(column: object, what: str) -> Column:
@@ -265,7 +265,7 @@ def _payload(column: NDArray[Any], what: str) -> NDArray[Any]:
         raise InputError(f"{what} has shape {column.shape}; give one row per record, one text per row")
     if column.dtype.kind not in "biufU" or (column.dtype.itemsize > 8 and column.dtype.kind != "U"):
         raise InputError(f"{what} is {column.dtype}; columns are bools, integers, floats up to 64 bits, or texts")
-    return column
+    return column.astype(column.dtype.newbyteorder("="), copy=False)
 
 
 def _check_present(key: NDArray[Any], ids: NDArray[np.int64], what: str) -> None:

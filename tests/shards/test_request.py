@@ -91,6 +91,7 @@ def test_configuration_says_what_code_says():
     )  # fmt: skip
     assert parsed == built
     assert Request.parse("everything") == Request.parse("") == Request.everything()
+    assert Request.parse("region = 'a; b'; label = -1") == Request().where(region="a; b", label=-1)
     assert Request.parse("sick = true") == Request.everything().where(sick=True)
 
 
@@ -99,7 +100,10 @@ def test_configuration_says_what_code_says():
     [
         ("last week", "window 'week': write a number and a unit"),
         ("last 0d", "window '0d'"),
-        ("age <= 5", "intervals are half-open, so use '>=' and '<'"),
+        ("age <= 5", "'<=' is not known; use '=' or, as intervals are half-open, '>=' and '<'"),
+        ("region == north", "'==' is not known"),
+        ("region != north", "'!=' is not known"),
+        ("region = O'Hare", "put a text that holds a quote into quotes of the other kind"),
         ("age < 5, 6", "age < takes one value, got 2"),
         ("nonsense", "cannot read 'nonsense'; write 'last 7d', 'key = a, b' or 'key >= value'"),
         ("region = 'north", "separate values by commas"),

@@ -13,7 +13,7 @@ from shards.files import FolderFiles, MemoryFiles
 from shards.layout import Cut, Layout, Leaf
 from shards.request import Request
 from shards.store import Store
-from shards.table import Table, concat
+from shards.table import Ragged, Table, concat
 
 EVERYTHING = Request.everything()
 NORTH = Cut("region", frozenset({"north"}), Leaf(), Leaf())
@@ -234,6 +234,29 @@ def test_what_was_read_outlives_the_files(tmp_path):
     store.purge(EVERYTHING)
     assert not list(tmp_path.glob("*.safetensors"))
     same(read, rows)
+
+
+def test_values_at_the_edges_of_their_types_come_back(files):
+    rows = Table(
+        np.array([-(2**63), 0, 2**63 - 1]),
+        {"k": np.array([-(2**63), 0, 2**63 - 1], ">i8"), "t": np.array(["", "\ud800", "日本"], ">U9")},
+        {
+            "empty": np.zeros((3, 0), np.float32),
+            "half": np.array([np.nan, np.inf, -0.0], ">f2"),
+            "flags": np.array([[True], [False], [True]]),
+            "all blank": np.array(["", "", ""]),
+            "big": np.array([0, 2**64 - 1, 1], np.uint64),
+            "strided": np.arange(12, dtype=np.int8)[::-2].reshape(3, 2),
+            "nothing": Ragged(np.zeros((0, 2), np.int16), np.zeros(4, np.int64)),
+        },
+    )
+    store = Store.create(files, rows, Layout(Cut("k", 0, Leaf(), Leaf())))
+    same(store.read(EVERYTHING).table, rows)
+    assert store.read(EVERYTHING.where(t=["日本", "\ud800"])).table.ids.tolist() == [0, 2**63 - 1]
+    assert store.read(EVERYTHING.where(id=2**63 - 1)).scan.rows == 1
+    assert "record id 0 is in the store" in said(store.append, rows.take(slice(1, 2)))
+    store.recut(Layout.hashed(2))
+    same(store.read(EVERYTHING).table, rows)
 
 
 def test_an_empty_store_takes_rows_later(files):
