@@ -82,9 +82,7 @@ class FederationApp(ServerApp):
         """Return the lines that a simulated run prints before its first round."""
         settings = Settings.read(run_config)
         simulated = "simulated noise: whoever has the seed can remove it"
-        untested = (
-            "no test-data: accuracy and loss are not measured; name a function in [tool.flwr.app.config] test-data"
-        )
+        untested = "no test-data: accuracy and loss are not measured; name files or a function in [tool.flwr.app.config] test-data"
         lines = [_privacy_line(settings), *([simulated] if settings.private else [])]
         return lines if settings.source().test() is not None else [*lines, untested]
 
@@ -110,7 +108,7 @@ def make_strategy(settings: Settings) -> Strategy:
     names = [name for name in flower_strategies.__all__ if name not in ("Strategy", "Result")]
     if kind is None or settings.strategy not in names:
         raise InputError(f"strategy = '{settings.strategy}': unknown; {suggest(settings.strategy, names)}")
-    local = 1.0 if _evaluates_locally(settings) else 0.0
+    local = 1.0 if settings.evaluates_locally else 0.0
     arguments = {"fraction_train": settings.fraction_train, "fraction_evaluate": local}
     if settings.server_momentum:
         arguments["server_momentum"] = settings.server_momentum
@@ -189,7 +187,7 @@ class _Federation:
             arrays, trained = self._strategy.aggregate_train(server_round, replies)
         self.arrays = arrays if arrays is not None else self.arrays
         metrics = _floats("train", trained)
-        if _evaluates_locally(self._settings):
+        if self._settings.evaluates_locally:
             requests = list(self._strategy.configure_evaluate(server_round, self.arrays, config, view))
             local = self._strategy.aggregate_evaluate(server_round, self._exchange(requests))
             metrics |= _floats("client", local)
@@ -310,8 +308,3 @@ def _floats(prefix: str, record: MetricRecord | None) -> dict[str, float]:
     """Return a record's scalars, their names prefixed by where they come from."""
     items = record.items() if record is not None else ()
     return {f"{prefix}_{name}": float(value) for name, value in items if isinstance(value, int | float)}
-
-
-def _evaluates_locally(settings: Settings) -> bool:
-    """Whether clients report metrics on rows they held out: never under privacy, where no one charged for it."""
-    return not settings.private and settings.local_test_fraction > 0

@@ -21,6 +21,8 @@ from shards.planner import Settings as PlannerSettings
 USER_PREFIX = "user."
 """Keys under this prefix belong to the app's own code: unchecked, and handed to its loader."""
 
+_ROUNDS_AHEAD = 12  # within which a new cut of a client's rows has to pay for itself
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -112,7 +114,7 @@ class Settings:
     train_request: str = ""
     clock_start: str = ""
     clock_step: str = ""
-    max_shards: int = 16
+    max_shards: int = 32
     partitioner: str = "iid"
     partition_alpha: float = 0.5
     partition_column: str = ""
@@ -212,7 +214,7 @@ class Settings:
         place = Place(folder / Path(self.data).expanduser(), self.data_seed, self.user)
         test = TestLoader(resolve(self.test_data), place) if self.test_data else None
         load = Loader(resolve(self.loader), place)
-        return Source(self.loader, load, test, self.test_data or None, task=self.task)
+        return Source(self.loader, load, test, self.test_data or None, task=self.task, spec=self.columns)
 
     def schedule(self) -> Schedule:
         """Return which records each round trains on.
@@ -224,9 +226,15 @@ class Settings:
         """
         return _schedule(self.train_request, self.clock_start, self.clock_step)
 
+    @property
+    def evaluates_locally(self) -> bool:
+        """Whether clients report metrics on rows they held out: never under privacy, where no one charged for it."""
+        return not self.private and self.local_test_fraction > 0
+
     def planner(self) -> PlannerSettings:
         """Return what the planner of a client's shards may do."""
-        return PlannerSettings(max_boxes=self.max_shards)
+        reads = 2 if self.evaluates_locally else 1
+        return PlannerSettings(max_boxes=self.max_shards, horizon=_ROUNDS_AHEAD * reads)
 
     def mechanism(self) -> Mechanism:
         """Return the privacy mechanism of one round at one client.

@@ -118,7 +118,7 @@ def reply_under(tmp_path):
     return send
 
 
-@pytest.mark.parametrize("config", [{"privacy": "off"}, {"sampling-rate": 0.3, "local-test-fraction": 0.3}])
+@pytest.mark.parametrize("config", [{"privacy": "off", "batch-size": 64}, {"sampling-rate": 0.3, "local-test-fraction": 0.3}])
 def test_updates_are_the_same_to_the_bit_under_100_random_layouts(reply_under, config):
     first = reply_under(Layout.single(), **config)
     boxes = set()
