@@ -82,7 +82,7 @@ class FederationApp(ServerApp):
         """Return the lines that a simulated run prints before its first round."""
         settings = Settings.read(run_config)
         simulated = "simulated noise: whoever has the seed can remove it"
-        untested = "no test-data: accuracy and loss are not measured; name files or a function in [tool.flwr.app.config] test-data"
+        untested = "no test-data: accuracy and loss are not measured; the key test-data names files or a function"
         lines = [_privacy_line(settings), *([simulated] if settings.private else [])]
         return lines if settings.source().test() is not None else [*lines, untested]
 
