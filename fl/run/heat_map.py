@@ -68,8 +68,8 @@ def heat_map(
     if np.isnan(cells).any():
         note = f"{note} Blank: nothing that round."
     scale = f'<p class="scale">{escape(unit.text(low))}<i></i>{escape(unit.text(high))}</p>'
-    tall = f' style="height:{min(320, max(120, 16 * len(cells)))}px"'
-    return figure(title, note.strip(), [], f'<div class="plot"{tall}>{body}</div>', scale)
+    size = f"height:{min(320, max(120, 16 * len(cells)))}px;margin-left:max(46px,{max(map(len, names)) + 1}ch)"
+    return figure(title, note.strip(), [], f'<div class="plot" style="{size}">{body}</div>', scale)
 
 
 def _means_of_neighbours(cells: Cells, group: int) -> Cells:

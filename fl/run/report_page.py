@@ -10,7 +10,7 @@ from fl.run.charts import BYTES, FROM_ZERO, PLAIN, SECONDS, Band, Line, Unit, Va
 from fl.run.folder import Manifest
 from fl.run.heat_map import heat_map
 from fl.run.history import WEIGHTS, History
-from fl.run.reads import Reads
+from fl.run.reads import Reads, by_name
 
 SOURCES = {"test": "server's test set", "client": "clients, mean", "train": "training rows, mean"}
 """What the first word of a metric's name says of where it was measured."""
@@ -59,6 +59,10 @@ def learning(manifest: Manifest, history: History) -> Section:
         lines = [Line(SOURCES.get(at, at), values, index) for index, (at, values) in enumerate(series.items())]
         note = f"Measured on: {lines[0].label}" if len(lines) == 1 and lines[0].label else ""
         charts.append(line_chart(_title(kind), lines, note=note))
+    row = str(manifest.config.get("test-by") or "group")
+    for kind, groups in _by_group(rounds).items():
+        title, note = f"{_title(kind)} by {row}", f"Measured on: {SOURCES['test']}. {_extremes(groups, row)}"
+        charts.append(heat_map(title, groups, row=row, note=note))
     spent = {number: found["epsilon"] for number, found in rounds.items() if "epsilon" in found}
     if spent:
         return Section("Learning", charts=[*charts, _epsilon(manifest, spent)])
@@ -177,12 +181,23 @@ def _by_kind(rounds: Mapping[int, Mapping[str, float]]) -> dict[str, dict[str, d
             source, _, kind = name.partition("_")
             if source not in SOURCES:
                 source, kind = "", name
-            if kind not in (*WEIGHTS, "epsilon"):
+            if kind not in (*WEIGHTS, "epsilon") and "/" not in kind:
                 charts.setdefault(kind, {}).setdefault(source, {})[number] = value
     for series in charts.values():
         for source in [source for source in SOURCES if source in series]:  # test first: it takes the first colour
             series[source] = series.pop(source)
     return {kind: charts[kind] for kind in sorted(charts, key=_rank)}
+
+
+def _by_group(rounds: Mapping[int, Mapping[str, float]]) -> dict[str, dict[str, dict[int, float]]]:
+    """Collect the test metrics of each group of the test set: kind → group → values by round."""
+    maps: dict[str, dict[str, dict[int, float]]] = {}
+    for number, metrics in rounds.items():
+        for name, value in metrics.items():
+            kind, slash, group = name.removeprefix("test_").partition("/")
+            if slash and name.startswith("test_"):
+                maps.setdefault(kind, {}).setdefault(group, {})[number] = value
+    return {kind: by_name(maps[kind]) for kind in sorted(maps, key=_rank)}
 
 
 def _rank(name: str) -> tuple[int, int, str]:
@@ -213,15 +228,15 @@ def _spread(title: str, rows: Mapping[str, Values], unit: Unit = PLAIN) -> str:
     return line_chart(title, [Line("median client", median)], bands=bands, unit=unit)
 
 
-def _extremes(rows: Mapping[str, Values]) -> str:
-    """Name the clients with the lowest and the highest last value."""
+def _extremes(rows: Mapping[str, Values], row: str = "client") -> str:
+    """Name the rows, clients or others, with the lowest and the highest last value."""
     last = {client: values[max(values)] for client, values in rows.items() if np.isfinite(values[max(values)])}
     if len(last) < 2:
         return ""
     low, high = min(last, key=last.__getitem__), max(last, key=last.__getitem__)
     if last[low] == last[high]:
-        return f"Last: {last[low]:.3g} at every client."
-    return f"Last: lowest client {low} ({last[low]:.3g}), highest client {high} ({last[high]:.3g})."
+        return f"Last: {last[low]:.3g} at every {row}."
+    return f"Last: lowest {row} {low} ({last[low]:.3g}), highest {row} {high} ({last[high]:.3g})."
 
 
 def _most(rows: Mapping[str, Values]) -> str:

@@ -181,3 +181,15 @@ def test_a_thousand_clients_and_a_hundred_rounds_make_a_small_page_quickly(made_
     assert time.monotonic() - began < 15
     assert len(found.text.encode()) < 3_000_000
     assert "Each row is the mean of 4 neighbours" in found.text
+
+
+def test_metrics_by_group_of_the_test_set_are_one_map_each(made_run):
+    path = made_run(config={"privacy": "off", "test-by": "region"})
+    with (path / "metrics.jsonl").open("a") as log:
+        for number in (1, 2):
+            metrics = {"test_rmse": 2.0, "test_rmse/north": 1.0 + number, "test_rmse/west": 9.0}
+            log.write(json.dumps({"kind": "round", "time": 2e3, "server_round": number, **metrics}) + "\n")
+    found = page(path)
+    assert "rmse by region" in found.charts
+    assert not [title for title in found.charts if "/" in title]
+    assert "lowest region north (3), highest region west (9)" in found.text
