@@ -21,15 +21,17 @@ RAY_CPUS = (0.5, 1.0, 2.0)
 EPOCHS = (1, 10)
 """Local epochs, of two batches each: clients that hardly compute, and clients that do."""
 
-RAY, ONE, TWO, BARE = "Flower on Ray", "fedshard, 1 worker", "fedshard, 2 workers", "bare torch loop"
+RAY, ONE, TWO = "Flower on Ray", "fedshard, 1 worker", "fedshard, 2 workers"
+DIRECT, BARE = "the app called directly", "bare torch loop"
 
 _NOTE = """\
 Rounds are timed by the server's own test of the model before round 1 and after each round, alike for all. The bars
 take all five rounds, as a user waits for them; in round 1 Ray starts its processes, so rounds 2 to 5 are shown apart.
 Ray sets aside {best:g} CPU per client, the fastest of {tried}. What the bare loop does and does not do is said in
-`benchmarks/bare.py`. A message has a fixed cost (reading and writing arrays, building the model anew, seeding), which
-weighs most with {light} local epoch of two batches and little with {heavy}; the bar against the bare loop is shown
-for both."""
+`benchmarks/bare.py`. The app called directly (`benchmarks/direct.py`) has no engine at all: what it takes beyond the bare
+loop is the app's own fixed cost per message (a model built anew, arrays turned into records and back, Flower's
+aggregation), which no engine that runs the app unmodified can avoid. It weighs most with {light} local epoch of two
+batches and little with {heavy}; the bar against the bare loop is shown for both."""
 
 
 def main() -> int:
@@ -46,7 +48,7 @@ def main() -> int:
         tried = {cpus: timed(_ray(arguments.clients, cpus), ROUNDS) for cpus in RAY_CPUS}
         best = min(tried, key=lambda cpus: tried[cpus].rounds_s)
         commands[RAY] = _ray(arguments.clients, best)
-        plan = [(name, light) for name in commands] + [(name, heavy) for name in (ONE, BARE)]
+        plan = [(name, light) for name in commands] + [(name, heavy) for name in (ONE, DIRECT, BARE)]
         samples: dict[tuple[str, int], list[Timing]] = {subject: [] for subject in plan}
         for turn in range(arguments.repeat):
             for name, epochs in plan:
@@ -75,6 +77,7 @@ def _commands(clients: int, runs: str) -> dict[str, list[str]]:
         RAY: _ray(clients, 1.0),
         ONE: [*fedshard, "--json", "--runs-dir", runs, "--workers", "1"],
         TWO: [*fedshard, "--json", "--runs-dir", runs, "--workers", "2"],
+        DIRECT: [sys.executable, "-m", "benchmarks.direct", "--clients", str(clients)],
         BARE: [sys.executable, "-m", "benchmarks.bare", "--clients", str(clients), "--rounds", str(ROUNDS)],
     }
 
@@ -114,13 +117,21 @@ def _text(results: Mapping[str, Any], medians: Mapping[tuple[str, int], Timing],
             _label((name, epochs)),
             *(f"{getattr(timing, key):.2f} s" for key in seconds),
             *(_ratio(medians.get((RAY, epochs)), timing, key) for key in seconds),
+            f"{timing.rounds_s / medians[DIRECT, epochs].rounds_s:.2f}×",
             f"{timing.rounds_s / medians[BARE, epochs].rounds_s:.2f}×",
             f"{timing.accuracy:.3f}",
         ]
         for (name, epochs), timing in medians.items()
     ]
     times = ["rounds 2-5", "5 rounds", "command"]
-    header = ["", *times, *(f"{name}: Ray's / this" for name in times), "5 rounds: this / bare", "accuracy"]
+    header = [
+        "",
+        *times,
+        *(f"{name}: Ray's / this" for name in times),
+        "5 rounds: this / direct",
+        "this / bare",
+        "accuracy",
+    ]
     return "\n\n".join(
         [
             "# The engine's speed",
