@@ -28,8 +28,8 @@ _NOTE = """\
 Rounds are timed by the server's own test of the model before round 1 and after each round, alike for all. The bars
 take all five rounds, as a user waits for them; in round 1 Ray starts its processes, so rounds 2 to 5 are shown apart.
 Ray sets aside {best:g} CPU per client, the fastest of {tried}. What the bare loop does and does not do is said in
-`benchmarks/bare.py`. The app called directly (`benchmarks/direct.py`) has no engine at all: what it takes beyond the bare
-loop is the app's own fixed cost per message (a model built anew, arrays turned into records and back, Flower's
+`benchmarks/bare.py`. The app called directly (`benchmarks/direct.py`) has no engine at all: what it takes beyond the
+bare loop is the app's own fixed cost per message (a model built anew, arrays turned into records and back, Flower's
 aggregation), which no engine that runs the app unmodified can avoid. It weighs most with {light} local epoch of two
 batches and little with {heavy}; the bar against the bare loop is shown for both."""
 
@@ -124,14 +124,8 @@ def _text(results: Mapping[str, Any], medians: Mapping[tuple[str, int], Timing],
         for (name, epochs), timing in medians.items()
     ]
     times = ["rounds 2-5", "5 rounds", "command"]
-    header = [
-        "",
-        *times,
-        *(f"{name}: Ray's / this" for name in times),
-        "5 rounds: this / direct",
-        "this / bare",
-        "accuracy",
-    ]
+    ratios = [*(f"{name}: Ray's / this" for name in times), "5 rounds: this / direct", "this / bare"]
+    header = ["", *times, *ratios, "accuracy"]
     return "\n\n".join(
         [
             "# The engine's speed",
