@@ -50,6 +50,15 @@ class Files(Protocol):
             If the disk is full; no torn file is left behind.
         """
 
+    def sync(self) -> None:
+        """Make removals durable as well.
+
+        Raises
+        ------
+        DiskFullError
+            If the disk has no room to note them.
+        """
+
     def map(self, name: str) -> memoryview:
         """Return a file's content; writing to it, where that is possible, changes neither the file nor other maps.
 
@@ -122,12 +131,20 @@ class FolderFiles:
                 _sync(temporary)
             for path, temporary in waiting.items():
                 temporary.replace(path)
-            sync_folder(self._folder)
+            if waiting:
+                sync_folder(self._folder)
         except OSError as error:
             for temporary in waiting.values():
                 with contextlib.suppress(OSError):
                     temporary.unlink(missing_ok=True)
             raise disk_error(path, error) from error
+
+    def sync(self) -> None:
+        """Make removals durable as well; see `Files.sync`."""
+        try:
+            sync_folder(self._folder)
+        except OSError as error:
+            raise disk_error(self._folder, error) from error
 
     def map(self, name: str) -> memoryview:
         """Return a file's content as a private, copy-on-write map; see `Files.map`."""
@@ -213,6 +230,9 @@ class MemoryFiles:
     def write(self, files: Iterable[tuple[str, bytes]]) -> None:
         """Keep files, all of them or none; see `Files.write`."""
         self._files |= dict(files)
+
+    def sync(self) -> None:
+        """Do nothing: memory is as durable as it gets."""
 
     def map(self, name: str) -> memoryview:
         """Return a file's content, which cannot be written to; see `Files.map`."""

@@ -35,7 +35,9 @@ class Store:
 
     def __init__(self, files: Files) -> None:
         self._files = files
-        self._decoded: Manifest | None = None  # the last manifest read: most reads find it still the newest
+        self._decoded: Manifest | None = (
+            None  # the newest manifest that was seen: most reads find it still the newest
+        )
 
     @staticmethod
     def create(files: Files, table: Table, layout: Layout | None = None) -> "Store":
@@ -210,7 +212,9 @@ class Store:
             rows = sum(int(bound.mask(snapshot.open(shard).keys()).sum()) for shard in touched)
             if rows:
                 self._commit(snapshot.manifest, _without(snapshot, bound))
-            for older in self._sweep():
+            held = self._sweep()
+            self._files.sync()  # the removals must last; elsewhere what comes back is swept again
+            for older in held:
                 if any(bound.may_match(shard.zone) for shard in older.shards):
                     raise InputError(
                         f"{self._files.where}: {rows} rows removed, but a reader holds generation "
@@ -245,7 +249,9 @@ class Store:
         manifest = replace(old, generation=old.generation + 1)
         try:
             self._files.write(new())
-            self._files.write([(manifest.file, replace(manifest, shards=tuple(after)).encode())])
+            manifest = replace(manifest, shards=tuple(after))
+            self._files.write([(manifest.file, manifest.encode())])
+            self._decoded = manifest
         except BaseException:
             self._files.remove(manifest.file)  # where only the sync after its rename failed
             raise
@@ -263,7 +269,6 @@ class Store:
         for name in self._files.names():
             if _ours(name) and name not in used:
                 self._files.remove(name)
-        self._files.write([])  # makes the removals durable
         return held
 
     def _generations(self) -> list[str]:
@@ -276,12 +281,13 @@ class Store:
             generations = self._generations()
             if not generations:
                 raise InputError(f"{self._files.where}: no shard store here; name the folder of one, or create it")
-            if self._decoded and self._decoded.file == generations[-1]:
-                return self._decoded
             with suppress(FileNotFoundError):  # replaced between listing and reading
                 self._decoded = self._load(generations[-1])
+                return self._decoded
 
     def _load(self, name: str) -> Manifest:
+        if self._decoded and self._decoded.file == name:
+            return self._decoded
         return Manifest.decode(bytes(self._files.map(name)), f"{self._files.where}/{name}")
 
 
