@@ -25,11 +25,8 @@ from fl.engine.grid import round_of
 from fl.home import home
 from fl.model import build_model, evaluate, load_weights, tensors, weights
 from fl.privacy import RecordLedger, client_secret, event_streams, simulated_secret, train_private
-from fl.settings import Settings
+from fl.settings import WEIGHT_KEY, Settings
 from shards.errors import FedshardError
-
-WEIGHT_KEY = "num-examples"
-"""What Flower's strategies weigh replies by; with privacy on it is 1 for everybody."""
 
 app = ClientApp()
 
@@ -115,14 +112,14 @@ class _Client:
         model.train()
         losses = []
         for _ in range(settings.local_epochs):
-            for batch in torch.split(torch.randperm(len(labels)), settings.batch_size):
+            for batch in torch.split(torch.randperm(len(labels)), settings.batch_size) if len(labels) else ():
                 loss = task.loss(model(features[batch]), labels[batch])
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 losses.append(loss.item())
         self.data.settle(_round(message))
-        metrics = {WEIGHT_KEY: len(labels), "loss": float(np.mean(losses)) if losses else 0.0}
+        metrics = {WEIGHT_KEY: len(labels), "loss": float(np.mean(losses or 0.0))}
         return RecordDict({"arrays": weights(model), "metrics": MetricRecord({**metrics})})
 
     def train_privately(self, message: Message) -> RecordDict:

@@ -8,7 +8,7 @@ from typing import Any
 
 import flwr.serverapp.strategy as flower_strategies
 import numpy as np
-from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict, UserConfig
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict, UserConfig
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import Strategy
 from safetensors.numpy import save_file
@@ -22,7 +22,7 @@ from fl.home import home
 from fl.model import build_model, evaluate, load_weights, number_of_classes, weights
 from fl.privacy import check_private, epsilon, rdp
 from fl.run.progress import Printer
-from fl.settings import Settings
+from fl.settings import WEIGHT_KEY, Settings
 from shards.errors import InputError
 from shards.nearest import suggest
 
@@ -184,7 +184,7 @@ class _Federation:
             self._participations[node] = self._participations.get(node, 0) + 1
         replies = self._exchange(requests)
         with _timed(phases, "aggregation"):
-            arrays, trained = self._strategy.aggregate_train(server_round, replies)
+            arrays, trained = self._aggregate(server_round, replies)
         self.arrays = arrays if arrays is not None else self.arrays
         metrics = _floats("train", trained)
         if self._settings.evaluates_locally:
@@ -197,6 +197,11 @@ class _Federation:
         if self._event_cost is not None:
             metrics["epsilon"] = self._epsilon(max(self._participations.values()))
         return metrics
+
+    def _aggregate(self, server_round: int, replies: list[Message]) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Aggregate what clients learned: nothing where they had no rows; where none had, the model stays."""
+        taught = [reply for reply in replies if reply.has_error() or _weight(reply)]
+        return self._strategy.aggregate_train(server_round, taught) if taught else (None, None)
 
     def _tested(self, test: Records) -> dict[str, float]:
         """Return the metrics of the global model on the test set, and on each group of it."""
@@ -246,6 +251,11 @@ class _Federation:
         metrics = {name: float(value) for name, value in state.metric_records["metrics"].items()}  # type: ignore[arg-type]
         self._report(RoundEvent(server_round, self._settings.num_server_rounds, metrics, self.arrays))
         return server_round + 1
+
+
+def _weight(reply: Message) -> float:
+    """Return the number of rows that a reply counts for; 1 where it does not say."""
+    return next((float(record.get(WEIGHT_KEY, 1)) for record in reply.content.metric_records.values()), 1.0)  # type: ignore[arg-type]
 
 
 @contextmanager

@@ -21,6 +21,9 @@ from shards.planner import Settings as PlannerSettings
 USER_PREFIX = "user."
 """Keys under this prefix belong to the app's own code: unchecked, and handed to its loader."""
 
+WEIGHT_KEY = "num-examples"
+"""What Flower's strategies weigh replies by; with privacy on it is 1 for everybody."""
+
 _ROUNDS_AHEAD = 12  # within which a new cut of a client's rows has to pay for itself
 
 

@@ -24,7 +24,7 @@ def run(arguments: argparse.Namespace) -> int:
     except OSError as error:
         raise InputError(f"{folder}: cannot be made: {error.strerror}") from error
     templates = files("fl") / "templates"
-    for template in sorted(templates.iterdir(), key=lambda path: path.name):
+    for template in sorted((t for t in templates.iterdir() if t.name.endswith(".tmpl")), key=lambda path: path.name):
         text = template.read_text(encoding="utf-8")
         target = folder / template.name.removesuffix(".tmpl").replace("PACKAGE", package)
         target.write_text(text.replace("@NAME@", folder.name).replace("@PACKAGE@", package), encoding="utf-8")

@@ -28,6 +28,7 @@ from fl.run.folder import code_digest, read_manifest, versions
 from fl.run.summary import headline, rounds_of, to_json
 from fl.run.trackers import Tracker, find_tracker
 from fl.run.watch import Dashboard
+from fl.settings import Settings
 from fl.version import __version__
 from shards.errors import FedshardError, InputError
 
@@ -81,6 +82,7 @@ def _run(arguments: argparse.Namespace, printer: Printer, on_end: Callable[[Summ
         )
         for line in checked.describe(manifest.config) if checked else []:
             printer.console.print(line, style="bold red" if "OFF" in line else "")
+        printer.live = worker_count(options) > 0
         if arguments.watch:
             printer.dashboard = Dashboard(folder)
         tracking = [Tracker(name, make, folder.path, printer.warn) for name, make in trackers.items()]
@@ -160,14 +162,13 @@ def _finish(
             for observer in (outcome, *loggers):
                 observer.on_round(RoundEvent(number, None, metrics))
     last = outcome.last
-    private = "epsilon" in last
     summary = Summary(
         run_id=folder.manifest.run_id,
         rounds=max(outcome.rounds, default=0),
         test_accuracy=headline(last, "accuracy"),
         test_loss=headline(last, "loss"),
         epsilon_max=last.get("epsilon"),
-        delta=float(folder.manifest.config["delta"]) if private and "delta" in folder.manifest.config else None,
+        delta=float(folder.manifest.config.get("delta", Settings.delta)) if "epsilon" in last else None,
         consensus_p50_ms=None,
         committed_blocks=None,
         model_digest=model_digest(outcome.arrays) if outcome.arrays else None,

@@ -17,7 +17,6 @@ from fl.engine.seeding import seeded
 from fl.engine.worker import Call, Reply, execute
 
 StateOf = Callable[[int], bytes]
-_START_SECONDS = 120.0  # a spawned worker imports the app first, which is not the client's time
 
 
 class Executor(Protocol):

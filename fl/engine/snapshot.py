@@ -70,7 +70,7 @@ class SnapshotStore:
         """Commit a snapshot and return the record that follows it; `record` is closed and removed."""
         header = json.dumps({"number": self._number + 1, "counters": list(snapshot.counters.items())})
         nodes = [part for node, state in snapshot.states.items() for part in (str(node).encode(), state)]
-        write_atomically(self._path, pack([header.encode(), snapshot.server, *nodes]))
+        write_atomically(self._path, b"".join(pack([header.encode(), snapshot.server, *nodes])))
         self._number += 1
         if record is not None:
             record.close()

@@ -36,6 +36,8 @@ class Printer:
 
     Attributes
     ----------
+    live : bool
+        Whether there may be a live part; False leaves the terminal to a debugger.
     dashboard : Dashboard or None
         Shown in place of the bar; where there is no terminal, each round gets a second line.
     """
@@ -43,6 +45,7 @@ class Printer:
     def __init__(self, stream: IO[str] | None = None, rounds_reported: bool = True) -> None:
         self.rounds_reported = rounds_reported
         self.console = Console(file=stream or sys.stdout, highlight=False, markup=False, soft_wrap=True)
+        self.live = True
         self.dashboard: Dashboard | None = None
         self._bar: Progress | None = None
         self._live: Live | None = None
@@ -50,12 +53,14 @@ class Printer:
         self._since = time.monotonic()
 
     def start(self) -> None:
-        """Begin the live part, where the stream is a terminal."""
+        """Begin the live part, where the stream is a terminal that nothing else may want, as a debugger does."""
         self._since = time.monotonic()
-        if self.dashboard is not None and self.console.is_terminal:
+        if not (self.live and self.console.is_terminal):
+            return
+        if self.dashboard is not None:
             self._live = Live(self.dashboard, console=self.console, transient=True)
             self._live.start()
-        elif self.console.is_terminal:
+        else:
             columns = (
                 TextColumn("{task.description}"),
                 BarColumn(),

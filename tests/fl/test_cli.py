@@ -250,3 +250,12 @@ def test_offline_a_fetch_says_what_to_place_where_and_writes_nothing(fedshard, t
 
 def test_fetching_an_unknown_scenario_suggests_the_near_one(refuses):
     assert "did you mean 'air-quality'?" in refuses("data", "fetch", "airquality")
+
+
+def test_a_private_run_that_leaves_delta_to_its_default_says_which(fedshard, tmp_path):
+    fedshard("new", "mine")
+    assert sorted(path.name for path in (tmp_path / "mine").iterdir()) == ["mine_task.py", "pyproject.toml"]
+    file = tmp_path / "mine" / "pyproject.toml"
+    file.write_text(file.read_text().replace("delta = 1e-5\n", ""))
+    assert fedshard("run", "mine", *SMALL, "--json")["delta"] == 1e-5
+    assert "(δ 1e-05)" in fedshard("run", "mine", *SMALL)

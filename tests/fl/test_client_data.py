@@ -1,6 +1,7 @@
 """A client's rows in its shard store: the cut changes what is read, never what is learned."""
 
 import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from torch import nn
 
+from fl.cli import main
 from fl.client import app
 from fl.client_data import HELD_OUT, ClientData, Holder
 from fl.data import Records
@@ -118,7 +120,10 @@ def reply_under(tmp_path):
     return send
 
 
-@pytest.mark.parametrize("config", [{"privacy": "off", "batch-size": 64}, {"sampling-rate": 0.3, "local-test-fraction": 0.3}])
+OPEN, PRIVATE = {"privacy": "off", "batch-size": 64}, {"sampling-rate": 0.3, "local-test-fraction": 0.3}
+
+
+@pytest.mark.parametrize("config", [OPEN, PRIVATE])
 def test_updates_are_the_same_to_the_bit_under_100_random_layouts(reply_under, config):
     first = reply_under(Layout.single(), **config)
     boxes = set()
@@ -246,3 +251,70 @@ def test_a_record_is_charged_only_for_the_rounds_whose_window_can_hold_it():
         held += (hours >= end - np.timedelta64(10, "D")) & (hours < end)
     assert held.max() == 3
     assert Schedule.read("region = north", "", "").eligible_rounds(30) == 30
+
+
+def test_a_client_without_rows_in_a_round_learns_nothing_and_its_reply_counts_for_nothing(reply_under):
+    reply, metrics = reply_under(
+        Layout.single(), **{"privacy": "off", "train-request": "region = nowhere", **NO_CLOCK}
+    )
+    torch.manual_seed(0)
+    assert reply == [array.data for array in ArrayRecord(model().state_dict()).values()]
+    assert metrics == {"metrics": {"num-examples": 0, "loss": 0.0}}
+
+
+def test_the_model_stays_where_no_client_that_was_asked_has_rows(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    app_folder = tmp_path / "quiet"
+    app_folder.mkdir()
+    (app_folder / "quiet_task.py").write_text(TASK)
+    (app_folder / "pyproject.toml").write_text(PYPROJECT)
+    assert main(["run", "quiet", "--workers", "0", "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["rounds"] == 8
+    rounds = [json.loads(line) for line in next(tmp_path.glob("runs/*/metrics.jsonl")).read_text().splitlines()]
+    losses = [line["test_loss"] for line in rounds if line["kind"] == "round"]
+    still = [before == after for before, after in pairwise(losses)]
+    assert any(still)  # the client drawn had no rows that day
+    assert not all(still)
+
+
+TASK = """
+import numpy as np
+from torch import nn
+from fl.data import Records
+
+def model():
+    return nn.Linear(2, 2)
+
+def load(client, num_clients):
+    n = 24 * 8
+    start = "2020-01-01" if client == 0 else "2030-01-01"
+    times = np.datetime64(start, "us") + np.arange(n) * np.timedelta64(1, "h")
+    return Records(np.ones((n, 2), np.float32), np.arange(n) % 2, np.arange(n) + 1000 * client, {"time": times})
+
+def load_test():
+    return Records(np.eye(2, dtype=np.float32), np.array([0, 1]), np.arange(2), {})
+"""
+
+PYPROJECT = """
+[project]
+name = "quiet"
+version = "0"
+[tool.flwr.app]
+publisher = "me"
+[tool.flwr.app.components]
+serverapp = "fl.server:app"
+clientapp = "fl.client:app"
+[tool.flwr.app.config]
+num-server-rounds = 8
+fraction-train = 0.34
+model = "quiet_task:model"
+data = "quiet_task:load"
+test-data = "quiet_task:load_test"
+train-request = "last 1d"
+clock-start = "2020-01-01"
+clock-step = "1d"
+privacy = "off"
+[tool.fedshard]
+clients = 3
+"""

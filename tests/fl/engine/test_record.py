@@ -3,6 +3,7 @@ import random
 
 import pytest
 
+from fl.engine import record as record_module
 from fl.engine.record import Entry, ReplyRecord, pack, read_frames, unpack
 from fl.engine.worker import Reply
 from shards.disk import DiskFullError, write_atomically
@@ -90,21 +91,15 @@ def test_recording_ends_at_the_cap_and_says_so(tmp_path):
 def test_a_full_disk_is_one_line_and_leaves_the_last_batch_whole(tmp_path, monkeypatch):
     record = ReplyRecord(tmp_path / "r", 10**9)
     record.append([entry(1)])
-    inner = record._file
 
-    class Full:
-        def write(self, data):
-            inner.write(data[: len(data) // 2])
-            inner.flush()
-            raise OSError(28, "No space left on device")
+    def full(descriptor, pieces):
+        os.write(descriptor, b"".join(pieces)[:20])
+        raise OSError(28, "No space left on device")
 
-        def __getattr__(self, name):
-            return getattr(inner, name)
-
-    record._file = Full()
-    with pytest.raises(DiskFullError, match="disk full"):
-        record.append([entry(2)])
-    record._file = inner
+    with monkeypatch.context() as disk:
+        disk.setattr(record_module.os, "writev", full)
+        with pytest.raises(DiskFullError, match="disk full"):
+            record.append([entry(2)])
     record.append([entry(3)])
     record.close()
     assert list(ReplyRecord(tmp_path / "r", 10**9).entries) == ["id-1", "id-3"]
@@ -126,4 +121,17 @@ def test_atomic_write_leaves_the_old_file_when_the_disk_is_full(tmp_path, monkey
 
 def test_frames_round_trip():
     parts = [b"", b"a", b"bc" * 100]
-    assert unpack(pack(parts)[48:]) == parts
+    assert unpack(b"".join(pack(parts))[48:]) == parts
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 10_000])
+def test_pieces_are_written_whole_however_few_bytes_the_system_takes_at_a_time(tmp_path, monkeypatch, at_once):
+    def slow(descriptor, pieces):
+        assert len(pieces) <= 1024
+        return os.write(descriptor, b"".join(pieces)[:at_once])
+
+    monkeypatch.setattr(record_module.os, "writev", slow)
+    record = ReplyRecord(tmp_path / "r", 10**9)
+    record.append([entry(number) for number in range(400)])
+    record.close()
+    assert list(ReplyRecord(tmp_path / "r", 10**9).entries) == [f"id-{number}" for number in range(400)]
