@@ -308,9 +308,7 @@ def _test_groups(test: Records | None, key: str) -> dict[str, Records]:
         raise InputError(f"test-by = '{key}': the test set has no such key; {suggest(key, test.keys)}")
     values = np.unique(test.keys[key])
     if len(values) > MAX_TEST_GROUPS:
-        raise InputError(
-            f"test-by = '{key}': {len(values)} values in the test set; at most {MAX_TEST_GROUPS} make sense"
-        )
+        raise InputError(f"test-by = '{key}': {len(values)} values; name a key with at most {MAX_TEST_GROUPS}")
     return {str(value): test.select(test.keys[key] == value) for value in values}
 
 
