@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
@@ -22,6 +22,10 @@ TEMPORARY = ".tmp"
 _LOCK = "lock"
 PATIENCE_S = 2.0
 """How long a writer waits for another one, unless told otherwise: several commits, no training."""
+
+
+Content = Sequence[bytes | memoryview]
+"""A file's bytes, in parts that follow one another."""
 
 
 class Files(Protocol):
@@ -41,7 +45,7 @@ class Files(Protocol):
     def names(self) -> list[str]:
         """Return the names of all files."""
 
-    def write(self, files: Iterable[tuple[str, bytes]]) -> None:
+    def write(self, files: Iterable[tuple[str, Content]]) -> None:
         """Write files durably: when this returns, a power failure loses none of them.
 
         Raises
@@ -116,15 +120,15 @@ class FolderFiles:
         except PermissionError as error:
             raise InputError(f"{self.where}: no permission to read this folder; change its mode or owner") from error
 
-    def write(self, files: Iterable[tuple[str, bytes]]) -> None:
+    def write(self, files: Iterable[tuple[str, Content]]) -> None:
         """Write files durably; see `Files.write`."""
         waiting: dict[Path, Path] = {}
         path = self._folder
         try:
-            for name, data in files:
+            for name, content in files:
                 path = self._folder / name
                 waiting[path] = path.with_name(name + TEMPORARY)
-                _write(waiting[path], data)
+                _write(waiting[path], content)
             for (
                 temporary
             ) in waiting.values():  # after all are written: the first sync then carries most of the others
@@ -227,9 +231,9 @@ class MemoryFiles:
         """Return the names of all files."""
         return list(self._files)
 
-    def write(self, files: Iterable[tuple[str, bytes]]) -> None:
+    def write(self, files: Iterable[tuple[str, Content]]) -> None:
         """Keep files, all of them or none; see `Files.write`."""
-        self._files |= dict(files)
+        self._files |= {name: b"".join(content) for name, content in files}
 
     def sync(self) -> None:
         """Do nothing: memory is as durable as it gets."""
@@ -276,12 +280,13 @@ def _verified_in(folder: Path) -> set[str]:
     return set()
 
 
-def _write(path: Path, data: bytes) -> None:
+def _write(path: Path, content: Content) -> None:
     descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, 0o666)
     try:
-        left = memoryview(data)
-        while left:
-            left = left[os.write(descriptor, left) :]
+        for part in content:
+            left = memoryview(part)
+            while left:
+                left = left[os.write(descriptor, left) :]
     finally:
         os.close(descriptor)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from shards.errors import InputError
+from shards.files import Content
 from shards.layout import Layout
 from shards.payload import encode
 from shards.schema import Schema
@@ -47,10 +48,13 @@ class Shard:
         return f"{self.digest}.safetensors"
 
     @staticmethod
-    def of(table: Table, box: int | None) -> "tuple[Shard, bytes]":
-        """Return the shard of a table in canonical order, and its bytes."""
-        data = encode(table)
-        return Shard(hashlib.sha256(data).hexdigest(), len(data), box, Zone.of(table)), data
+    def of(table: Table, box: int | None) -> "tuple[Shard, Content]":
+        """Return the shard of a table in canonical order, and its file's bytes."""
+        content = encode(table)
+        digest = hashlib.sha256()
+        for part in content:
+            digest.update(part)
+        return Shard(digest.hexdigest(), sum(map(len, content)), box, Zone.of(table)), content
 
 
 @dataclass(frozen=True)

@@ -14,17 +14,18 @@ from dataclasses import replace
 from itertools import chain
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shards.disk import DiskFullError
 from shards.errors import FedshardError, InputError
-from shards.files import TEMPORARY, Files
+from shards.files import TEMPORARY, Content, Files
 from shards.layout import Layout
 from shards.manifest import Manifest, Shard, generation_of
 from shards.request import Request
 from shards.scalar import ID
 from shards.schema import Schema
 from shards.snapshot import Read, Snapshot
-from shards.table import Table, concat, validate
+from shards.table import Rows, Table, concat, validate
 from shards.zone import Zone
 
 _SHARD = re.compile(r"[0-9a-f]{64}\.safetensors")
@@ -67,7 +68,7 @@ class Store:
                 raise InputError(f"{files.where}: holds a shard store already; open it, or name another folder")
             nothing = Manifest(0, Schema.of(table), layout, ())
             boxes = layout.assign(table)
-            store._commit(nothing, (Shard.of(table.take(boxes == box), box) for box in np.unique(boxes).tolist()))
+            store._commit(nothing, (Shard.of(table.take(_in(box, boxes)), box) for box in np.unique(boxes).tolist()))
         return store
 
     @staticmethod
@@ -231,26 +232,26 @@ class Store:
     def _cut(self, snapshot: Snapshot, layout: Layout) -> int:
         return self._commit(replace(snapshot.manifest, layout=layout), _regrouped(snapshot, layout))
 
-    def _commit(self, old: Manifest, shards: Iterable[tuple[Shard, bytes | None]]) -> int:
+    def _commit(self, old: Manifest, shards: Iterable[tuple[Shard, Content | None]]) -> int:
         """Make a new generation of shards, given with their bytes where they are new; return the bytes written."""
         there = {shard.file for shard in old.shards}
         after: list[Shard] = []
         written = 0
 
-        def new() -> Iterator[tuple[str, bytes]]:  # one at a time, so that a recut holds no more than one box
+        def new() -> Iterator[tuple[str, Content]]:  # one at a time, so that a recut holds no more than one box
             nonlocal written
-            for shard, data in shards:
+            for shard, content in shards:
                 after.append(shard)
-                if data is not None and shard.file not in there:
+                if content is not None and shard.file not in there:
                     there.add(shard.file)
                     written += shard.zone.bytes
-                    yield shard.file, data
+                    yield shard.file, content
 
         manifest = replace(old, generation=old.generation + 1)
         try:
             self._files.write(new())
             manifest = replace(manifest, shards=tuple(after))
-            self._files.write([(manifest.file, manifest.encode())])
+            self._files.write([(manifest.file, [manifest.encode()])])
             self._decoded = manifest
         except BaseException:
             self._files.remove(manifest.file)  # where only the sync after its rename failed
@@ -311,21 +312,27 @@ def _check_new(table: Table, snapshot: Snapshot) -> None:
                 )
 
 
-def _regrouped(snapshot: Snapshot, layout: Layout) -> Iterator[tuple[Shard, bytes | None]]:
+def _regrouped(snapshot: Snapshot, layout: Layout) -> Iterator[tuple[Shard, Content | None]]:
     """Yield the shard of each box, with its bytes where it is no shard already."""
     shards = snapshot.manifest.shards
     assigned = [layout.assign(snapshot.open(shard).keys()) for shard in shards]
     for box in np.unique(np.concatenate([*assigned, np.empty(0, np.int64)])).tolist():
-        rows = [(shard, np.flatnonzero(boxes == box)) for shard, boxes in zip(shards, assigned, strict=True)]
-        sources = [(shard, chosen) for shard, chosen in rows if len(chosen)]
-        only, chosen = sources[0]
-        if len(sources) == 1 and len(chosen) == only.zone.rows:
+        sources = [(shard, boxes) for shard, boxes in zip(shards, assigned, strict=True) if (boxes == box).any()]
+        only, boxes = sources[0]
+        if len(sources) == 1 and (boxes == box).all():
             yield replace(only, box=box), None
         else:
-            yield Shard.of(concat([snapshot.open(shard).take(chosen) for shard, chosen in sources]), box)
+            yield Shard.of(concat([snapshot.open(shard).take(_in(box, boxes)) for shard, boxes in sources]), box)
 
 
-def _without(snapshot: Snapshot, bound: Request) -> Iterator[tuple[Shard, bytes | None]]:
+def _in(box: int, boxes: NDArray[np.int64]) -> Rows:
+    """Return which rows are in a box: a slice where they follow one another, since a slice copies nothing."""
+    rows = np.flatnonzero(boxes == box)
+    first, end = int(rows[0]), int(rows[-1]) + 1
+    return slice(first, end) if end - first == len(rows) else rows
+
+
+def _without(snapshot: Snapshot, bound: Request) -> Iterator[tuple[Shard, Content | None]]:
     """Yield each shard without the rows asked for, with its bytes where it had such rows."""
     for shard in snapshot.manifest.shards:
         kept = ~bound.mask(snapshot.open(shard).keys()) if bound.may_match(shard.zone) else np.ones(1, np.bool_)
