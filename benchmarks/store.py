@@ -119,7 +119,7 @@ def _speed(folder: Path, repeat: int) -> Speed:
     def rest() -> None:
         shutil.rmtree(folder / "speed", ignore_errors=True)
         os.sync()
-        time.sleep(0.5)
+        time.sleep(1)
 
     write_s = _median(write, repeat, rest)
     store = Store.open(files)
