@@ -179,21 +179,6 @@ def test_what_was_read_belongs_to_the_reader(files):
     store.verify()
 
 
-def test_a_whole_shard_becomes_tensors_without_a_copy(tmp_path):
-    torch = pytest.importorskip("torch")
-    store = Store.create(FolderFiles(tmp_path), table(range(50)), Layout(NORTH))
-    read = store.read(EVERYTHING.where(region="north")).table
-    features = read.tensors()["features"]
-    assert features.dtype == torch.float32
-    lines = (line.split(maxsplit=5) for line in Path("/proc/self/maps").read_text().splitlines())
-    spans = [(*(int(end, 16) for end in line[0].split("-")), line[-1]) for line in lines]
-    [mapped] = [name for low, high, name in spans if low <= features.data_ptr() < high]
-    assert str(tmp_path) in mapped
-    assert ".safetensors" in mapped
-    features += 1  # private: neither the file nor the next reader sees it
-    assert not torch.equal(store.read(EVERYTHING.where(region="north")).table.tensors()["features"], features)
-
-
 def test_keys_that_are_kept_do_not_keep_shards_mapped(tmp_path):
     store = Store.create(FolderFiles(tmp_path), table(range(50)), Layout.hashed(4))
     kept = store.keys()

@@ -41,13 +41,6 @@ def test_ragged_cells_are_taken_whole():
     assert [taken[row].tolist() for row in range(3)] == [[2, 3, 4, 5], [], [0, 1]]
 
 
-def test_tensors_lie_on_the_memory_of_the_columns():
-    rows = table(range(5))
-    tensors = rows.tensors()
-    assert list(tensors) == ["features"]
-    assert tensors["features"].data_ptr() == rows.columns["features"].ctypes.data
-
-
 def test_validation_widens_types_and_sorts_by_id():
     rows = Table(
         np.array([5, 3], np.uint8),
