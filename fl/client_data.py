@@ -179,7 +179,7 @@ def _in_memory(source: Source, index: int, clients: int, settings: Settings) -> 
 def _on_disk(folder: Path, source: Source, index: int, clients: int, settings: Settings) -> Store:
     """Open or create a store on disk, and make its rows those of the source: once per process."""
     table, files = _rows(source, index, clients, settings), FolderFiles(folder)
-    if not files.names():
+    if not Store.exists(files):
         return Store.create(files, table)
     store = Store.open(files)
     with store.pin() as snapshot:

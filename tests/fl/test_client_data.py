@@ -318,3 +318,12 @@ privacy = "off"
 [tool.fedshard]
 clients = 3
 """
+
+
+def test_a_store_on_disk_whose_creation_was_killed_is_created_again(tmp_path):
+    from fl import client_data
+
+    client_data._on_disk.cache_clear()
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "lock").touch()
+    assert len(data(tmp_path, simulated=False).train(1))
