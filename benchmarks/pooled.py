@@ -116,8 +116,8 @@ STUDIES = (
     Study(
         "air-quality, RMSE", "air-quality", "iot/beijing_multisite", 9, "rmse", 0.03, True,
         [_quarter(number) for number in range(SPLITS)], {"learning-rate": 0.005}, 0.0,
-        "ten successive quarters from 2014-09 on, each tested after training on the windows before it; step sizes from "
-        "2014-03 to 2014-08",
+        "ten successive quarters from 2014-09 on, each tested after training on the windows before it; step sizes "
+        "from 2014-03 to 2014-08",
     ),
 )  # fmt: skip
 
