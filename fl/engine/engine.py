@@ -278,11 +278,17 @@ def _release_on_interrupt(executor: Executor) -> Iterator[None]:
         yield
         return
 
+    owner = os.getpid()
+
     def interrupt(signum: int, frame: FrameType | None) -> None:
+        if os.getpid() != owner:  # a process that the ServerApp forked: it ends as it would elsewhere
+            signal.signal(signum, before[signum])
+            os.kill(os.getpid(), signum)
+            return
         executor.stop()
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {int(number): signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:

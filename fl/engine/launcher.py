@@ -7,6 +7,7 @@ milliseconds, shares its memory with the others, and never inherits a lock that 
 """
 
 import contextlib
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -15,7 +16,7 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -28,7 +29,7 @@ from fl.engine.wire import Claims, Tokens
 from fl.engine.worker import serve
 
 StartMethod = Literal["fork", "spawn"]
-_PID_BYTES = 8
+_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -36,13 +37,21 @@ class WorkerHandle:
     """One live worker: its connection and how to end it at once."""
 
     connection: Connection
+    sentinel: int
+    """A descriptor that is ready to be read once the worker has ended."""
     kill: Callable[[], None]
+    release: Callable[[], None] = lambda: None
     tokens: Tokens | None = None
     """Who owns a call; None where calls cannot be sent ahead of their turn, since none could be taken back."""
+
+    def exited(self) -> bool:
+        """Return whether the worker has ended."""
+        return bool(wait([self.sentinel], 0))
 
     def close(self) -> None:
         """Give back the descriptors; the worker, if it lives, ends by itself."""
         self.connection.close()
+        self.release()
         if self.tokens is not None:
             self.tokens.close()
 
@@ -60,7 +69,16 @@ class Launcher(Protocol):
 def default_start_method() -> StartMethod:
     """Return ``"fork"`` where forking this process is safe now, else ``"spawn"``."""
     safe = sys.platform == "linux" and threading.active_count() == 1 and not torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-    return "fork" if safe else "spawn"
+    return "fork" if safe and _has_pidfd() else "spawn"
+
+
+def _has_pidfd() -> bool:
+    """Return whether the system names processes by descriptors, which unlike numbers are never used again."""
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except OSError:
+        return False
+    return True
 
 
 class ForkLauncher:
@@ -101,23 +119,34 @@ class ForkLauncher:
         try:
             with theirs:
                 socket.send_fds(self._control, [b"w"], [theirs.fileno(), tokens.reader])
-            reply = self._control.recv(_PID_BYTES, socket.MSG_WAITALL)
+            _, descriptors, _, _ = socket.recv_fds(self._control, 1, 1)
         except OSError:
-            reply = b""
-        if len(reply) < _PID_BYTES:
+            descriptors = []
+        if not descriptors:
             raise RuntimeError("the process that forks workers was killed (out of memory?)")
-        pid = int.from_bytes(reply, "big")
-        return WorkerHandle(Connection(ours.detach()), lambda: _kill(pid), tokens)
+        (process,) = descriptors
+        connection = Connection(ours.detach())
+        return WorkerHandle(connection, process, lambda: _kill(process), lambda: os.close(process), tokens)
 
     def close(self) -> None:
-        """End the zygote, which takes its process group with it."""
+        """End the zygote, which takes its process group with it.
+
+        Shut down, not just closed: a child that the ServerApp forked may hold a copy of the socket.
+        """
+        with contextlib.suppress(OSError):  # it is gone already
+            self._control.shutdown(socket.SHUT_RDWR)
         self._control.close()
         os.waitpid(self._pid, 0)
 
 
-def _kill(pid: int) -> None:
+def _kill(process: int) -> None:
     with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
+        signal.pidfd_send_signal(process, signal.SIGKILL)
+
+
+def _end_with_parent() -> None:
+    """Have the system kill this process when its parent ends, however that ends (Linux)."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _run_zygote(control: socket.socket, app: ClientApp, run_config: UserConfig) -> None:
@@ -126,6 +155,7 @@ def _run_zygote(control: socket.socket, app: ClientApp, run_config: UserConfig) 
     A group of its own also keeps the terminal's Ctrl-C away from the workers: the parent decides when they end.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _end_with_parent()
     os.setpgid(0, 0)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps
@@ -137,13 +167,15 @@ def _run_zygote(control: socket.socket, app: ClientApp, run_config: UserConfig) 
         if pid == 0:
             control.close()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            _end_with_parent()
             try:
                 serve(Connection(descriptors[0]), Claims(descriptors[1]), app, run_config)
             finally:
                 os._exit(0)
-        for descriptor in descriptors:
+        process = os.pidfd_open(pid)
+        socket.send_fds(control, [b"p"], [process])
+        for descriptor in (*descriptors, process):
             os.close(descriptor)
-        control.sendall(pid.to_bytes(_PID_BYTES, "big"))
 
 
 class SpawnLauncher:
@@ -171,7 +203,7 @@ class SpawnLauncher:
         process.start()
         theirs.close()
         self._processes.append(process)
-        return WorkerHandle(ours, process.kill)
+        return WorkerHandle(ours, process.sentinel, process.kill)
 
     def close(self) -> None:
         """Kill and reap every worker."""

@@ -24,6 +24,12 @@ from fl.engine.worker import Call, Reply, error_reply, receive_reply, send_call
 
 _START_SECONDS = 120.0  # a spawned worker imports the app first, which is not the client's time
 _AHEAD = 2  # calls a worker holds: the one it executes, and the next
+_MESSAGE_BYTES = 4096  # what a message takes of a socket's buffer beside its content and state, at most
+_ATTEMPTS = 3  # workers that may die with a call they have not begun, before the call is given up
+_LONGEST_WAIT_S = 3600.0  # the system refuses to wait for years
+
+
+_DIED = "the client's process was killed or crashed"
 
 
 def _cancel(future: "Future[Reply | None]", reason: Exception) -> None:
@@ -44,6 +50,7 @@ class _Task:
     call: Call
     time_limit: float
     future: "Future[Reply | None]" = field(default_factory=Future)
+    attempts: int = 0
 
     @property
     def node(self) -> int:
@@ -60,6 +67,9 @@ class _Slot:
         The token number of each of `tasks`.
     sent : int
         Calls sent to this worker; numbers the next one.
+    unread : int
+        Bytes sent since the worker last replied, at most. Calls taken back are among them: until it has replied, a
+        worker reads nothing, and what its socket cannot hold would make this process wait for a client.
     last_content : bytes or None
         The content sent last, which the worker keeps, so that a round's model is sent to it once.
     """
@@ -69,6 +79,7 @@ class _Slot:
     tasks: deque[_Task] = field(default_factory=deque)
     numbers: deque[int] = field(default_factory=deque)
     sent: int = 0
+    unread: int = 0
     deadline: float = 0.0
     last_content: bytes | None = None
 
@@ -76,9 +87,13 @@ class _Slot:
         """Whether a call can be sent without waiting: an idle worker reads it at once, a busy one if it is small."""
         if not self.tasks:
             return True
-        content = b"" if task.call.content is self.last_content else task.call.content
-        small = len(content) + len(state) <= wire.SMALL // 2
+        small = self.unread + self.size_of(task, state) <= wire.SMALL
         return self.ready and self.worker.tokens is not None and len(self.tasks) < _AHEAD and small
+
+    def size_of(self, task: _Task, state: bytes) -> int:
+        """Return how many bytes sending a call would take."""
+        fresh = task.call.content is not self.last_content
+        return _MESSAGE_BYTES + len(state) + (len(task.call.content) if fresh else 0)
 
     def start_clock(self) -> None:
         """Count the time limit of the first call from now."""
@@ -165,11 +180,15 @@ class WorkerPool:
                 busy = {slot.worker.connection: slot for slot in self._slots if slot.tasks}
                 now = time.monotonic()
                 timeout = min((slot.deadline - now for slot in busy.values()), default=None)
-                for ready in wait([*busy, self._wake_read], None if timeout is None else max(timeout, 0.0)):
+                died = {slot.worker.sentinel: slot for slot in busy.values()}
+                limit = None if timeout is None else min(max(timeout, 0.0), _LONGEST_WAIT_S)
+                for ready in wait([*busy, *died, self._wake_read], limit):
                     if ready == self._wake_read:
                         with self._lock:
                             self._woken = False
                             self._wake_read.recv(4096)
+                    elif isinstance(ready, int):
+                        self._bury(died[ready])
                     else:
                         self._collect(busy[ready])  # type: ignore[index]
                 self._kill_overdue()
@@ -209,16 +228,19 @@ class WorkerPool:
         """Give an idle worker the call that another holds and has not begun."""
         for slot in self._slots:
             if len(slot.tasks) > 1:
+                first = slot.tasks[0]
                 for task in slot.take_back():
                     self._send(idle if not idle.tasks else slot, task)
-                slot.start_clock()  # the first call may be another one now
+                if slot.tasks and slot.tasks[0] is not first:
+                    slot.start_clock()
                 if idle.tasks:
                     return
 
     def _send(self, slot: _Slot, task: _Task) -> None:
         if not task.future.running():
             task.future.set_running_or_notify_cancel()
-        fresh = slot.last_content is not task.call.content
+        fresh, state = slot.last_content is not task.call.content, self._states[task.node]
+        slot.unread += slot.size_of(task, state)
         slot.tasks.append(task)
         slot.numbers.append(slot.sent % 256)
         if len(slot.tasks) == 1:
@@ -226,24 +248,42 @@ class WorkerPool:
         with contextlib.suppress(OSError):  # a worker that died is seen, and its calls with it, when replies are read
             if slot.worker.tokens is not None:
                 slot.worker.tokens.put(slot.sent)
-            send_call(slot.worker.connection, task.call, self._states[task.node], fresh)
+            send_call(slot.worker.connection, task.call, state, fresh)
         slot.sent, slot.last_content = slot.sent + 1, task.call.content
+
+    def _bury(self, slot: _Slot) -> None:
+        """Take what a worker that died had still sent, then replace it.
+
+        A child of a client's own may hold the other end of the connection, which then does not end with the worker.
+        """
+        while slot.tasks and slot.worker.exited():
+            if slot.worker.connection.poll():
+                self._collect(slot)
+            else:
+                self._replace(slot, _DIED)
 
     def _collect(self, slot: _Slot) -> None:
         try:
             if not slot.ready:
                 slot.worker.connection.recv_bytes()
                 slot.ready = True
-            else:
-                reply = receive_reply(slot.worker.connection)
-                task = slot.tasks.popleft()
-                slot.numbers.popleft()
-                self._states.update(task.node, reply.state)
-                _decode(reply)
-                task.future.set_result(reply)
-            slot.start_clock()
-        except (EOFError, OSError):
-            self._replace(slot, "the client's process was killed or crashed")
+                slot.start_clock()
+                return
+            reply = receive_reply(slot.worker.connection)
+        except Exception:  # the connection ended, or the client wrote into it
+            self._replace(slot, _DIED)
+            return
+        task = slot.tasks.popleft()
+        slot.numbers.popleft()
+        slot.unread = 0
+        slot.start_clock()
+        try:
+            _decode(reply)
+        except Exception as error:
+            task.future.set_exception(error)
+        else:
+            self._states.update(task.node, reply.state)
+            task.future.set_result(reply)
 
     def _kill_overdue(self) -> None:
         now = time.monotonic()
@@ -280,19 +320,25 @@ class WorkerPool:
     def _replace(self, slot: _Slot, reason: str | None) -> None:
         """End the call under way, with an error reply or (reason None) as cancelled, and replace the worker.
 
-        The others that the worker held go back into the queue.
+        The others that the worker held go back into the queue, and so does the first where it had not begun: a worker
+        may die while it is idle.
         """
         task = slot.tasks[0]
         back = slot.take_back()
+        task.attempts += 1
+        innocent = task in back and reason == _DIED and task.attempts < _ATTEMPTS
         slot.worker.kill()
         slot.worker.close()
-        others = [other for other in (*slot.tasks, *back) if other is not task]  # one may have begun meanwhile
+        kept = [*([task] if innocent else []), *slot.tasks, *back]
+        others = [other for other in dict.fromkeys(kept) if innocent or other is not task]
         with self._lock:
             self._queue.extendleft(reversed(others))
         slot.tasks.clear()
         slot.numbers.clear()
-        slot.last_content, slot.ready, slot.sent = None, False, 0
-        if reason is None:
+        slot.last_content, slot.ready, slot.sent, slot.unread = None, False, 0, 0
+        if innocent:
+            pass
+        elif reason is None:
             task.future.set_exception(CancelledError())
         else:
             task.future.set_result(error_reply(task.call, flower.ErrorCode.CLIENT_APP_CRASHED, reason))

@@ -4,6 +4,7 @@ A worker keeps nothing between calls: the node's state comes with the call and r
 worker can be killed at any moment and another can take its place.
 """
 
+import contextlib
 import sys
 import traceback
 from collections.abc import Iterable
@@ -143,7 +144,10 @@ def _reason(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     own = [f for f in frames if "site-packages" not in f.filename and Path(f.filename) != Path(__file__)]
     where = f" ({Path(own[-1].filename).name}:{own[-1].lineno} in {own[-1].name})" if own else ""
-    return f"{type(error).__name__}: {error}{where}"
+    try:
+        return f"{type(error).__name__}: {error}{where}"
+    except Exception:  # an error that cannot say what it is about
+        return f"{type(error).__name__}{where}"
 
 
 def _check_finite(content: RecordDict) -> None:
@@ -191,7 +195,8 @@ def serve(connection: Connection, claims: Claims | None, app: ClientApp, run_con
         call = Call(content=content, **header)
         seed_generators(call.seed)
         reply = execute(app, call, state, run_config)
-        sys.stdout.flush()  # a worker may be killed at any time: what the app printed must not wait in a buffer
+        with contextlib.suppress(Exception):  # the app may have closed it
+            sys.stdout.flush()  # a worker may be killed at any time: what the app printed must not wait in a buffer
         fields = {"metadata": reply.metadata, "failed": reply.failed, "details": reply.details}
         state_follows = () if reply.state is None else (reply.state,)
         wire.send(connection, fields, reply.body, *state_follows)

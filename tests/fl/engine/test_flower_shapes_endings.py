@@ -1,6 +1,7 @@
 """However a run ends, it ends at once and leaves no process behind; and workers that are spawned."""
 
 import contextlib
+import multiprocessing
 import os
 import signal
 import sys
@@ -180,3 +181,20 @@ def test_spawned_workers_import_the_app_from_its_folder(tmp_path, monkeypatch):
     outcome = run_apps(apps, spec.config, options)
     assert outcome.failed == 0, outcome.first_error
     assert [reply.content["c"]["lr"] for reply in sys.modules["spawned_app"].heard] == [0.25, 0.25]
+
+
+def test_a_child_that_the_server_leaves_behind_keeps_no_run_from_ending():
+    def leave_a_child(grid, context):
+        child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+        child.start()
+        children.append(child)
+        ask(grid, "train")
+
+    children = []
+    start = time.monotonic()
+    run(server_of(leave_a_child), training_client(), workers=2)
+    assert time.monotonic() - start < 20
+    assert children[0].is_alive()
+    children[0].terminate()
+    children[0].join(5)
+    assert children[0].exitcode == -signal.SIGTERM

@@ -1,6 +1,7 @@
 """Calls sent ahead of their turn: a worker never waits, and no client pays for another one."""
 
 import os
+import signal
 import time
 
 import pytest
@@ -50,11 +51,16 @@ def test_a_token_is_never_taken_by_both_ends(tokens):
 
 
 def sleeping_client():
-    """Sleeps as long as it is told, and says in which process it did."""
+    """Sleeps as long as it is told, and says in which process it did; below 0, leaves a child and dies."""
     app = ClientApp()
 
     @app.query()
     def query(message, context):
+        if message.content["config"]["seconds"] < 0:
+            if os.fork():
+                os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(8)
+            os._exit(0)
         time.sleep(message.content["config"]["seconds"])
         return reply_to(message, pid=os.getpid())
 
@@ -149,3 +155,49 @@ def test_calls_of_one_node_run_in_order_and_one_at_a_time(pool_of):
         future.add_done_callback(lambda _, index=index: done.append(index))
     assert not any(future.result().failed for future in futures)
     assert [index for index in done if index < 6] == list(range(6))
+
+
+def test_calls_taken_from_a_busy_worker_never_fill_its_socket(pool_of):
+    pool = pool_of(2)
+    for future in [pool.submit(call(node, 0.0), 30.0) for node in (2, 3)]:
+        future.result()
+    slow = pool.submit(call(4, 1.5), 30.0)
+    time.sleep(0.1)
+    start = time.monotonic()
+    for batch in range(40):  # each leaves a call of 20 KB unread at the busy worker, unless that is counted
+        futures = [pool.submit(call(5 + node, 0.0, 20_000 + batch), 30.0) for node in range(3)]
+        assert not any(future.result().failed for future in futures)
+    assert time.monotonic() - start < 1.2
+    assert not slow.result().failed
+
+
+def test_the_time_limit_of_a_hanging_client_goes_on_while_calls_are_taken_from_behind_it(pool_of):
+    pool = pool_of(2)
+    for future in [pool.submit(call(node, 0.0), 30.0) for node in (2, 3)]:
+        future.result()
+    hanging, start = pool.submit(call(4, 60.0), 0.6), time.monotonic()
+    while not hanging.done() and time.monotonic() < start + 5:
+        for future in [pool.submit(call(5 + node, 0.02), 30.0) for node in range(3)]:
+            future.result()
+    assert hanging.result(timeout=0).failed
+    assert time.monotonic() - start < 2
+
+
+def test_a_worker_killed_while_idle_costs_no_reply(pool_of):
+    pool = pool_of(1)
+    first = pid(pool.submit(call(2, 0.0), 30.0))
+    os.kill(first, signal.SIGKILL)
+    time.sleep(0.1)
+    assert pid(pool.submit(call(3, 0.0), 30.0)) != first
+
+
+def test_a_killed_worker_is_noticed_although_a_child_of_the_clients_holds_its_connection(pool_of):
+    pool = pool_of(1)
+    start = time.monotonic()
+    assert pool.submit(call(2, -1.0), 60.0).result().failed
+    assert time.monotonic() - start < 3
+    assert not pool.submit(call(3, 0.0), 30.0).result().failed
+
+
+def test_a_time_limit_of_years_is_none(pool_of):
+    assert not pool_of(1).submit(call(2, 0.0), 1e9).result().failed
