@@ -109,7 +109,7 @@ def killed(job: list[str], runs: Path, moment: float, tear: int) -> dict[str, An
     torn = 0
     if state:
         folder = runs / state["run_id"]
-        for record in folder.glob("replies-*.log"):
+        for record in folder.glob("private/replies-*.log"):
             size = record.stat().st_size
             torn = min(tear, size)
             os.truncate(record, size - torn)

@@ -7,6 +7,8 @@ and together with the bytes to send, before anything is sent.
 
 import hashlib
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -118,7 +120,8 @@ class _Client:
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 losses.append(loss.item())
-        self.data.settle(_round(message))
+        with self._at_no_cost():
+            self.data.settle(_round(message))
         metrics = {WEIGHT_KEY: len(labels), "loss": float(np.mean(losses or 0.0))}
         return RecordDict({"arrays": weights(model), "metrics": MetricRecord({**metrics})})
 
@@ -130,6 +133,11 @@ class _Client:
         reply = ledger.released(self.name, event, request)
         if reply is None:
             reply = self._charged_update(ledger, event, request, message)
+        else:  # a retry: the state that the first attempt left was lost with it
+            with self._at_no_cost():
+                self.data.train(_round(message))
+        with self._at_no_cost():
+            self.data.settle(_round(message))
         return codec.decode(reply)
 
     def _charged_update(self, ledger: RecordLedger, event: str, request: bytes, message: Message) -> bytes:
@@ -160,9 +168,15 @@ class _Client:
             noise=streams.noise,
         )
         update = RecordDict({"arrays": weights(model), "metrics": MetricRecord({WEIGHT_KEY: 1})})
-        reply = ledger.charge(self.name, event, request, codec.encode(update), mechanism, eligible.ids)
-        self.data.settle(_round(message))
-        return reply
+        return ledger.charge(self.name, event, request, codec.encode(update), mechanism, eligible.ids)
+
+    @contextmanager
+    def _at_no_cost(self) -> Iterator[None]:
+        """Note a failure and go on: the reply is made, and paid for, whatever becomes of the cut and its log."""
+        try:
+            yield
+        except FedshardError as error:
+            self.note(f"shards: {error}")
 
     def note(self, text: str) -> None:
         """Keep something that only this client may know."""

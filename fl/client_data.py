@@ -5,6 +5,8 @@ simulation it is kept in the memory of each worker; what must outlive a call, th
 travels in the client's state, so that any worker can go on with any client.
 """
 
+import fcntl
+import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -108,7 +110,8 @@ class ClientData:
     def _note(self, event: str, clock: np.datetime64, request: Request, scan: Scan) -> None:
         """Log a read, and remember what was asked and how many bytes matched."""
         memory = self._memory()
-        counts = (memory["generation"], scan.opened, scan.shards, scan.bytes_read, scan.bytes_matching, scan.rows)
+        generation = memory["generation"] if self._holder.simulated else self._store.generation
+        counts = (generation, scan.opened, scan.shards, scan.bytes_read, scan.bytes_matching, scan.rows)
         self._log.append(Access(self._holder.name, event, clock, request, *counts))
         memory["reads"] = [*memory["reads"], [request.to_json(), scan.bytes_matching]][-_REMEMBERED:]
         self._remember(memory)
@@ -175,27 +178,49 @@ def _in_memory(source: Source, index: int, clients: int, settings: Settings) -> 
     return Store.create(MemoryFiles(), _rows(source, index, clients, settings))
 
 
-@lru_cache(maxsize=KEPT_CLIENTS)
 def _on_disk(folder: Path, source: Source, index: int, clients: int, settings: Settings) -> Store:
-    """Open or create a store on disk, and make its rows those of the source: once per process."""
-    table, files = _rows(source, index, clients, settings), FolderFiles(folder)
-    if not Store.exists(files):
-        return Store.create(files, table)
-    store = Store.open(files)
-    with store.pin() as snapshot:
-        same_columns = snapshot.schema == Schema.of(table)
-    if not same_columns:  # other columns are configured: the source has them all, so nothing is lost
-        old = folder.with_name(folder.name + ".old")
-        folder.rename(old)
+    """Open a store on disk whose rows are those of the source, as these settings mark them.
+
+    That is made sure of once per process, and again where another run with other settings has opened it since.
+    """
+    wanted = hashlib.sha256(repr((settings, index, clients)).encode()).hexdigest()
+    follows = folder.with_name(f"{folder.name}.follows")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with follows.open("a+", encoding="ascii") as marker:
+        fcntl.flock(marker, fcntl.LOCK_EX)  # two processes of one node would undo each other's changes
+        marker.seek(0)
+        if (folder, wanted) not in _followed or marker.read() != wanted:
+            try:
+                _follow(folder, _rows(source, index, clients, settings))
+            except InputError as error:
+                raise InputError(f"{error}; or remove {folder}: it is made anew from the data source") from error
+            marker.truncate(0)
+            marker.write(wanted)
+            _followed.add((folder, wanted))
+        return Store.open(FolderFiles(folder))
+
+
+_followed: set[tuple[Path, str]] = set()
+"""Stores on disk, and what they were made to follow, in this process."""
+
+
+def _follow(folder: Path, table: Table) -> None:
+    """Create a store, or change its rows to those of a table; its cut stays."""
+    old, files = folder.with_name(f"{folder.name}.old"), FolderFiles(folder)
+    shutil.rmtree(old, ignore_errors=True)  # left by a process that was killed here
+    if Store.exists(files):
+        store = Store.open(files)
+        with store.pin() as snapshot:
+            same_columns = snapshot.schema == Schema.of(table)
+        if same_columns:
+            kept = _unchanged(held := store.read(Request.everything()).table, table)
+            if len(gone := np.setdiff1d(held.ids, kept)):
+                store.purge(Request.everything().where(id=gone.tolist()))
+            store.append(table.take(~np.isin(table.ids, kept)))
+            return
+        folder.rename(old)  # other columns are configured: the source has them all, so nothing is lost
         shutil.rmtree(old)
-        return Store.create(files, table)
-    held = store.read(Request.everything()).table
-    kept = _unchanged(held, table)
-    gone = np.setdiff1d(held.ids, kept)
-    if len(gone):
-        store.purge(Request.everything().where(id=gone.tolist()))
-    store.append(table.take(~np.isin(table.ids, kept)))
-    return store
+    Store.create(files, table)
 
 
 def _unchanged(held: Table, table: Table) -> NDArray[np.int64]:
@@ -205,7 +230,7 @@ def _unchanged(held: Table, table: Table) -> NDArray[np.int64]:
     one, other = held.take(ours), table.take(theirs)
     for name in (*table.keys, *table.columns):
         left, right = (np.asarray({**t.keys, **t.columns}[name]) for t in (one, other))
-        same &= (left == right).reshape(len(common), -1).all(axis=1)
+        same &= (left == right).all(axis=tuple(range(1, left.ndim)))
     return common[same]
 
 

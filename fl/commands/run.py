@@ -108,7 +108,7 @@ def _execute(
             apps,
             folder.manifest.config,
             options,
-            snapshots=SnapshotStore(folder.path, arguments.max_disk * _MIB),
+            snapshots=SnapshotStore(folder.private, arguments.max_disk * _MIB),
             observers=[printer, *loggers],
             on_ready=printer.start,
             outcome=outcome,

@@ -1,8 +1,8 @@
 """The run folder: everything one run leaves behind, and the lock that keeps it to one process.
 
 ``runs/<id>/``: ``run.json`` (what was run, with which configuration, code and versions, and how it ended),
-``metrics.jsonl``, ``replies-<n>.log`` and ``snapshot.bin`` (what resume needs), ``model.safetensors``, and
-``private/`` (client secrets and ledgers: never share it).
+``metrics.jsonl``, ``model.safetensors``, and ``private/``, which is never to be shared: ``replies-<n>.log`` and
+``snapshot.bin`` (what resume needs: replies, and the states of clients), client secrets, ledgers and logs.
 """
 
 import hashlib

@@ -20,6 +20,7 @@ from fl.schedule import Schedule
 from fl.settings import Settings
 from shards.access import AccessLog
 from shards.audit import DecisionLog, replay
+from shards.disk import DiskFullError
 from shards.errors import InputError
 from shards.files import FolderFiles
 from shards.layout import Cut, Layout, Leaf
@@ -207,25 +208,32 @@ def test_a_request_made_of_local_data_is_refused_while_privacy_is_on(tmp_path, m
     assert len(data(tmp_path).train(1))
 
 
-@pytest.mark.parametrize(("days", "shift"), [(DAYS, 0.0), (DAYS + 5, 0.0), (DAYS - 5, 0.0), (DAYS, 1.0)])
-def test_a_store_on_disk_follows_the_data_source_and_keeps_its_cut(tmp_path, monkeypatch, days, shift):
+SOURCES = [(DAYS, 0.0, 0), (DAYS + 5, 0.0, 0), (DAYS - 5, 0.0, 0), (DAYS, 1.0, 0), (DAYS, 0.0, 9999)]
+
+
+@pytest.mark.parametrize(("days", "shift", "first_id"), SOURCES)
+def test_a_store_on_disk_follows_the_data_source_and_keeps_its_cut(tmp_path, monkeypatch, days, shift, first_id):
     from fl import client_data
 
     def restart():
-        client_data._on_disk.cache_clear()
+        client_data._followed.clear()
         return data(tmp_path, state, simulated=False)
 
     state = RecordDict()
-    client_data._on_disk.cache_clear()
+    client_data._followed.clear()
     client = data(tmp_path, state, simulated=False)
     client.train(1)
     client.settle(1)
     layout = client._store.layout
     assert layout.boxes > 1
-    monkeypatch.setattr(client_data, "_rows", lambda *arguments: rows(days, shift).table())
+    wanted = rows(days, shift)
+    wanted = Records(wanted.features, wanted.labels, wanted.ids + first_id, wanted.keys)
+    monkeypatch.setattr(client_data, "_rows", lambda *arguments: wanted.table())
+    (tmp_path / "store.old").mkdir()  # as a killed process may leave
     after = restart()._store
     assert after.layout == layout
-    held, wanted = Records.of(after.read(Request.everything()).table), rows(days, shift)
+    assert not (tmp_path / "store.old").exists()
+    held = Records.of(after.read(Request.everything()).table)
     np.testing.assert_array_equal(held.ids, wanted.ids)
     np.testing.assert_array_equal(held.features, wanted.features)
     after.verify()
@@ -234,7 +242,7 @@ def test_a_store_on_disk_follows_the_data_source_and_keeps_its_cut(tmp_path, mon
 def test_a_store_on_disk_is_made_anew_where_other_columns_are_configured(tmp_path):
     from fl import client_data
 
-    client_data._on_disk.cache_clear()
+    client_data._followed.clear()
     data(tmp_path, simulated=False).train(1)
     data(tmp_path, simulated=False, **{"local-test-fraction": 0.5}).train(1)
     assert HELD_OUT in Store.open(FolderFiles(tmp_path / "store")).keys().keys
@@ -323,7 +331,67 @@ clients = 3
 def test_a_store_on_disk_whose_creation_was_killed_is_created_again(tmp_path):
     from fl import client_data
 
-    client_data._on_disk.cache_clear()
+    client_data._followed.clear()
     (tmp_path / "store").mkdir()
     (tmp_path / "store" / "lock").touch()
     assert len(data(tmp_path, simulated=False).train(1))
+
+
+def test_two_configurations_of_one_process_never_read_each_others_marks(tmp_path):
+    def held_out_rows(seed):
+        client = data(tmp_path, simulated=False, **{"local-test-fraction": 0.5, "data-seed": seed})
+        return set(client.evaluate(1).ids.tolist())
+
+    first, second = held_out_rows(0), held_out_rows(1)
+    assert first != second
+    assert held_out_rows(0) == first
+
+
+def test_a_damaged_store_on_disk_says_that_it_can_be_made_anew(tmp_path):
+    from fl import client_data
+
+    data(tmp_path, simulated=False).train(1)
+    (shard,) = (tmp_path / "store").glob("*.safetensors")
+    shard.write_bytes(shard.read_bytes()[:-1])
+    client_data._followed.clear()
+    with pytest.raises(InputError, match="made anew from the data source"):
+        data(tmp_path, simulated=False)
+    for path in (tmp_path / "store").iterdir():
+        path.unlink()
+    assert len(data(tmp_path, simulated=False).train(1))
+
+
+@pytest.fixture
+def ask(tmp_path):
+    """Send a training message with privacy on; return the reply's bits and the state after it."""
+    flower.set_identity(1, 1)
+    torch.manual_seed(0)
+    arrays = ArrayRecord(model().state_dict())
+
+    def send(number, state=None):
+        node = {"partition-id": 0, "num-partitions": 2, PRIVATE_KEY: str(tmp_path), SEED_KEY: 0}
+        context = flower.build_context(7, 5, node, dict(CONFIG))
+        context.state = state or RecordDict()
+        content = RecordDict({"arrays": arrays, "config": ConfigRecord({"server-round": number})})
+        message = Message(content, 5, "train")
+        flower.stamp(message, "id")
+        reply = app(message, context)
+        return [array.data for array in reply.content["arrays"].values()], context.state
+
+    return send
+
+
+def test_a_retry_that_resends_a_paid_reply_leaves_the_same_state(ask):
+    first, state = ask(1)
+    assert ask(1) == (first, state)  # the first attempt's state was lost, as when the run is killed
+    assert "layout" in json.loads(state["fedshard.shards"]["memory"])
+
+
+def test_what_goes_wrong_with_the_cut_costs_no_reply(ask, tmp_path, monkeypatch):
+    def full(*arguments):
+        raise DiskFullError("decisions.jsonl: disk full")
+
+    monkeypatch.setattr(DecisionLog, "append", full)
+    bits, _ = ask(1)
+    assert bits
+    assert "decisions.jsonl: disk full" in (tmp_path / "client.log").read_text()

@@ -66,7 +66,7 @@ def kill_and_resume(name: str, runs: Path, moment: float, tear: int = 0) -> dict
         assert status_of(in_child(["run", *JOBS[name], "--runs-dir", runs])) == 0
         return outcome(runs)
     folder = folders[0].parent
-    for record in folder.glob("replies-*.log"):
+    for record in folder.glob("private/replies-*.log"):
         os.truncate(record, max(0, record.stat().st_size - tear))
     if json.loads(folders[0].read_text())["status"] != "completed":
         assert status_of(in_child(["run", "--resume", folder.name, "--runs-dir", runs, "--workers", "1"])) == 0
@@ -153,7 +153,7 @@ def test_a_changed_run_is_refused_in_one_line(interrupted, monkeypatch):
 
 
 def test_a_damaged_record_is_refused_in_one_line(interrupted):
-    (record,) = interrupted.folder.glob("replies-*.log")
+    (record,) = interrupted.folder.glob("private/replies-*.log")
     data = bytearray(record.read_bytes())
     data[100] ^= 1
     record.write_bytes(data)
@@ -184,7 +184,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_later(tmp_path, uninterrupt
     assert len(lines) == 1
     assert "replies-0.log: disk full; what was recorded before is intact" in lines[0]
     (folder,) = runs.iterdir()
-    assert 0 < (folder / "replies-0.log").stat().st_size <= limit
+    assert 0 < (folder / "private" / "replies-0.log").stat().st_size <= limit
     assert status_of(in_child(["run", "--resume", folder.name, "--runs-dir", runs])) == 0
     assert outcome(runs)["summary"]["model_digest"] == uninterrupted["adam"][0]
 
@@ -218,8 +218,8 @@ def test_a_missing_snapshot_is_refused_and_nothing_is_touched(tmp_path, capsys, 
     (folder,) = runs.iterdir()
     manifest = folder / "run.json"
     manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "status": "running"}))
-    (folder / "snapshot.bin").unlink()
-    records = sorted(path.name for path in folder.glob("replies-*"))
+    (folder / "private" / "snapshot.bin").unlink()
+    records = sorted(path.name for path in folder.glob("private/replies-*"))
     assert main(["run", "--resume", folder.name, "--runs-dir", str(runs)]) == 2
     assert "snapshot.bin: missing, or older than replies-6.log" in capsys.readouterr().err
-    assert sorted(path.name for path in folder.glob("replies-*")) == records
+    assert sorted(path.name for path in folder.glob("private/replies-*")) == records
