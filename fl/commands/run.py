@@ -28,7 +28,6 @@ from fl.run.folder import code_digest, read_manifest, versions
 from fl.run.summary import headline, rounds_of, to_json
 from fl.run.trackers import Tracker, find_tracker
 from fl.run.watch import Dashboard
-from fl.settings import Settings
 from fl.version import __version__
 from shards.errors import FedshardError, InputError
 
@@ -168,7 +167,7 @@ def _finish(
         test_accuracy=headline(last, "accuracy"),
         test_loss=headline(last, "loss"),
         epsilon_max=last.get("epsilon"),
-        delta=float(folder.manifest.config.get("delta", Settings.delta)) if "epsilon" in last else None,
+        delta=_delta(folder.manifest.config) if "epsilon" in last else None,
         consensus_p50_ms=None,
         committed_blocks=None,
         model_digest=model_digest(outcome.arrays) if outcome.arrays else None,
@@ -180,6 +179,13 @@ def _finish(
                 folder.save_model(outcome.arrays)
         folder.update(status=status, error=error, summary=asdict(summary), resumable=outcome.recorded)
     return summary
+
+
+def _delta(config: UserConfig) -> float:
+    """Return the δ that a private run's ε holds for."""
+    from fl.settings import Settings  # late: it loads Opacus, a second and a half that other apps need not wait for
+
+    return float(config.get("delta", Settings.delta))
 
 
 def _print_end(printer: Printer, summary: Summary, last: Mapping[str, float], folder: RunFolder) -> None:
