@@ -202,7 +202,7 @@ def run_apps(
 
     with ExitStack() as stack:
         stack.enter_context(one_thread())
-        stack.enter_context(flower.quick_arrays())
+        stack.enter_context(flower.quick_records())
         if worker_count(options):
             _load_optimizers()
         # What is loaded by now stays: keep the collector, and the memory shared with forked workers, off it.

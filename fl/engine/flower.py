@@ -17,6 +17,7 @@ import flwr.server.server as legacy_server
 import flwr.server.workflow.default_workflows as legacy_workflows
 import numpy as np
 from flwr.app import Array, ArrayRecord, Context, Error, Message, Metadata, MetricRecord, RecordDict, UserConfig
+from flwr.app.message.typeddict import TypedDict
 from flwr.clientapp import ClientApp
 from flwr.clientapp.client_app import LoadClientAppError
 from flwr.common.config import flatten_dict
@@ -105,10 +106,11 @@ def build_context(run_id: int, node_id: int, node_config: UserConfig, run_config
 
 
 @contextmanager
-def quick_arrays() -> Iterator[None]:
-    """Serialise arrays to the bytes `Array` always makes, without NumPy writing its text header anew for each.
+def quick_records() -> Iterator[None]:
+    """Do what Flower's records do in less time, which small models' messages mostly consist of.
 
-    A small model's reply spends more time on that than on its values.
+    Arrays become the bytes `Array` always makes, without NumPy writing its text header anew for each. Setting an item
+    checks key and value as ever, without making the types that Flower names to type checkers at each call.
     """
     original = vars(Array)["from_numpy_ndarray"]
 
@@ -121,12 +123,20 @@ def quick_arrays() -> Iterator[None]:
         vars(array).update(dtype=dtype, shape=ndarray.shape, stype=SType.NUMPY, data=data)
         return array
 
-    patched: Any = Array
-    patched.from_numpy_ndarray = classmethod(quick)
+    def set_item(self: Any, key: Any, value: Any) -> None:
+        fields = self.__dict__
+        fields["_check_key_fn"](key)
+        fields["_check_value_fn"](value)
+        fields["_data"][key] = value
+
+    arrays: Any = Array
+    records: Any = TypedDict
+    slow_set = records.__setitem__
+    arrays.from_numpy_ndarray, records.__setitem__ = classmethod(quick), set_item
     try:
         yield
     finally:
-        patched.from_numpy_ndarray = original
+        arrays.from_numpy_ndarray, records.__setitem__ = original, slow_set
 
 
 @lru_cache(maxsize=1024)

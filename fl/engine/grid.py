@@ -9,7 +9,7 @@ from concurrent.futures import wait as wait_for
 from dataclasses import dataclass, field
 from logging import getLogger
 
-from flwr.app import ConfigRecord, Message, RecordDict, UserConfig
+from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict, UserConfig
 from flwr.serverapp import Grid
 
 from fl.engine import codec, flower
@@ -315,7 +315,7 @@ def _partition(sent: _Sent) -> int:
 
 def _scalars(message: Message) -> dict[str, float]:
     """Read the scalars of a message's metric records: counts and metrics, whatever the records are called."""
-    records = message.content.metric_records.values()
+    records = [record for record in message.content.values() if isinstance(record, MetricRecord)]
     return {name: value for record in records for name, value in record.items() if isinstance(value, int | float)}
 
 

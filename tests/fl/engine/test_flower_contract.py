@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, Metadata, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, Metadata, MetricRecord, RecordDict
+from flwr.app.message.typeddict import TypedDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 
@@ -19,6 +20,7 @@ PUBLIC = {"flwr.app", "flwr.clientapp", "flwr.serverapp", "flwr.serverapp.strate
 # Every private name that fl/engine/flower.py imports; each has a test here or in test_flower_contract_legacy.py.
 PINNED = {
     "flwr.server.server",
+    "flwr.app.message.typeddict.TypedDict",
     "flwr.clientapp.client_app.LoadClientAppError",
     "flwr.common.config.flatten_dict",
     "flwr.common.config.get_project_config",
@@ -76,10 +78,32 @@ ARRAYS = (
 )
 
 
+def test_quick_records_refuse_what_flowers_refuse_and_keep_what_they_keep():
+    wrong = (("a", 1), (1, MetricRecord({"x": 1})), ("a", None))
+
+    def outcome():
+        content, errors = RecordDict({"m": MetricRecord({"x": 1.5})}), []
+        for key, value in wrong:
+            with pytest.raises(TypeError) as caught:
+                content[key] = value
+            errors.append(str(caught.value))
+        with pytest.raises(TypeError):
+            content["m"]["x"] = "text"
+        content.metric_records["n"] = MetricRecord({"y": [1, 2]})
+        content["c"] = ConfigRecord({"s": "text", "b": b"bytes"})
+        return errors, content
+
+    slow, plain = outcome(), vars(TypedDict)["__setitem__"]
+    with flower.quick_records():
+        assert vars(TypedDict)["__setitem__"] is not plain
+        assert outcome() == slow
+    assert vars(TypedDict)["__setitem__"] is plain
+
+
 @pytest.mark.parametrize("ndarray", ARRAYS, ids=lambda array: f"{array.dtype.str}{array.shape}")
 def test_quick_arrays_are_flowers_own_to_the_byte(ndarray):
     slow = Array(ndarray)
-    with flower.quick_arrays():
+    with flower.quick_records():
         quick = Array(ndarray)
     assert quick == slow
     assert (quick.is_dirty, quick.object_id) == (slow.is_dirty, slow.object_id)
