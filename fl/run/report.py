@@ -1,7 +1,7 @@
 """A run as one HTML page that needs nothing else: no network, no script, no other file."""
 
 import string
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -83,7 +83,7 @@ class Report:
         """Return what the charts show, as plain JSON."""
         history = self.history
         shown = {"rounds": history.rounds, "clients": history.clients, "seconds": history.seconds}
-        return {**shown, "failed": history.failed, **({"reads": asdict(self.reads)} if self.reads else {})}
+        return {**shown, "failed": history.failed, **({"reads": {**vars(self.reads)}} if self.reads else {})}
 
     def _header(self) -> str:
         manifest, rounds = self.manifest, self.history.rounds
