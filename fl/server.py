@@ -69,7 +69,9 @@ class FederationApp(ServerApp):
             validate(source.client(index, clients), f"client {index} of {clients}", classes, settings.task)
         if (test := source.test()) is not None:
             validate(test, "the test set", classes, settings.task)
-        _check_requests(settings, [source.client(index, clients) for index in range(clients)], where)
+        everyone = [source.client(index, clients) for index in range(clients)]
+        _check_ids(everyone)
+        _check_requests(settings, everyone, where)
         if settings.private:
             check_private(model)
             if cost > settings.epsilon:
@@ -276,6 +278,20 @@ class _View:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._grid, name)
+
+
+def _check_ids(clients: Sequence[Records]) -> None:
+    """Raise if two clients hold one record id: its budget would be counted at each of them alone."""
+    ids = np.concatenate([records.ids for records in clients])
+    owner = np.repeat(np.arange(len(clients)), [len(records) for records in clients])
+    order = np.argsort(ids, kind="stable")
+    repeated = np.flatnonzero(ids[order][1:] == ids[order][:-1])
+    if len(repeated):
+        first, second = order[repeated[0] : repeated[0] + 2]
+        raise InputError(
+            f"client {owner[first]} and client {owner[second]} both hold a record with id {ids[first]} "
+            f"({len(repeated)} such in all); give every record its own over all clients"
+        )
 
 
 def _check_requests(settings: Settings, clients: Sequence[Records], where: str) -> None:

@@ -64,6 +64,16 @@ def test_a_configuration_that_does_not_is_one_line(preflight, config, message):
     assert "\n" not in str(caught.value)
 
 
+def test_an_id_that_two_clients_hold_is_one_line_that_names_both(preflight, tmp_path):
+    app = tmp_path / "server_app.py"
+    app.write_text(app.read_text().replace("ids = np.arange(10) + 10 * client", "ids = np.arange(10) + 8 * client"))
+    with pytest.raises(InputError) as caught:
+        preflight()
+    assert str(caught.value) == (
+        "client 0 and client 1 both hold a record with id 8 (2 such in all); give every record its own over all clients"
+    )
+
+
 def test_the_servers_momentum_reaches_the_strategy():
     config = {**CONFIG, "strategy": "FedAvgM", "server-momentum": 0.9}
     assert make_strategy(Settings.read(config)).server_momentum == 0.9

@@ -193,3 +193,12 @@ def test_metrics_by_group_of_the_test_set_are_one_map_each(made_run):
     assert "rmse by region" in found.charts
     assert not [title for title in found.charts if "/" in title]
     assert "lowest region north (3), highest region west (9)" in found.text
+
+
+def test_the_figures_of_a_run_with_private_logs_are_plain_json(made_run, capsys):
+    path = made_run(reads=True)
+    assert main(["report", str(path), "--json"]) == 0
+    reads = json.loads(capsys.readouterr().out)["reads"]
+    assert set(reads) == {"read", "matching", "by_client", "shards", "decisions", "outside"}
+    assert reads["read"]["1"] > 0
+    assert reads["by_client"]["0"]["1"] > 0
