@@ -70,7 +70,8 @@ def test_an_id_that_two_clients_hold_is_one_line_that_names_both(preflight, tmp_
     with pytest.raises(InputError) as caught:
         preflight()
     assert str(caught.value) == (
-        "client 0 and client 1 both hold a record with id 8 (2 such in all); give every record its own over all clients"
+        "client 0 and client 1 both hold a record with id 8 (2 such in all); "
+        "give every record its own over all clients"
     )
 
 
