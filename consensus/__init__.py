@@ -1,1 +1,1 @@
-"""Agreement among nodes: the floor between ``shards`` and ``fl``; docs/architecture.md says what it holds."""
+"""Agreement among replicas: PBFT and its relatives as pure state machines, in dynamic regions."""
