@@ -120,9 +120,7 @@ def test_a_damaged_record_in_the_middle_is_an_error_that_names_the_file(path):
         log.append([(1, b"first record"), (2, b"second record"), (3, b"third record")])
     damage(path, b"second record", b"sEcond record")
     before = path.read_bytes()
-    with pytest.raises(
-        LogError, match=r"log\.sqlite: the log is damaged \(record 2 is, and record 3 "
-    ):
+    with pytest.raises(LogError, match=r"log\.sqlite: the log is damaged \(record 2 is, and record 3 "):
         Log(path)
     with pytest.raises(LogError):
         Log(path)
