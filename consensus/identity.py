@@ -35,6 +35,10 @@ class Scheme(Protocol):
         """Check one replica's signature; False for anything malformed, never an exception."""
         ...
 
+    def verify_client(self, public: bytes, statement: bytes, signature: bytes) -> bool:
+        """Check a client's signature against its public key."""
+        ...
+
     def combine(self, parts: Sequence[tuple[int, bytes]]) -> bytes:
         """Combine signatures of one statement by disjoint bit sets of signers into one for their union.
 
@@ -115,6 +119,10 @@ class Ed25519(Listed):
             return False
         return True
 
+    def verify_client(self, public: bytes, statement: bytes, signature: bytes) -> bool:
+        """Check a client's signature."""
+        return verify_with(public, statement, signature)
+
     def verify_all(self, signers: int, statement: bytes, signature: bytes) -> bool:
         """Check every signature of the list."""
         if len(signature) != signers.bit_count() * self.length:
@@ -143,9 +151,18 @@ class Null(Listed):
         """Compare the signer's checksum."""
         return 0 <= signer < self._n and signature == zlib.crc32(statement, signer).to_bytes(4, "big")
 
+    def verify_client(self, public: bytes, statement: bytes, signature: bytes) -> bool:
+        """Compare a client's checksum."""
+        return signature == null_client_signature(public, statement)
+
     def verify_all(self, signers: int, statement: bytes, signature: bytes) -> bool:
         """Compare every signer's checksum."""
         return not signers >> self._n and signature == _checksums(signers, statement)
+
+
+def null_client_signature(public: bytes, statement: bytes) -> bytes:
+    """Return a simulated client's checksum of a statement."""
+    return zlib.crc32(statement, zlib.crc32(public)).to_bytes(4, "big")
 
 
 @lru_cache(maxsize=1024)  # all receivers of one certificate check the same one

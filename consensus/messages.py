@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 DOMAIN = b"fedshard/1"
-NULL = bytes(32)  # the digest of a batch that does nothing
+NULL = bytes(32)  # the digest of the null batch, which fills a number that nobody may have used
 LIMIT = 64 << 20  # the largest message that is decoded at all, in bytes
 
 PREPARE, COMMIT, CHECKPOINT = 1, 2, 3
@@ -281,9 +281,38 @@ class Content(Message, frozen=True, tag=12):
     batch: bytes
 
 
-class State(Message, frozen=True, tag=13):
-    """A checkpoint's whole state with the certificate that vouches for its digest."""
+class Handoff(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What proves who the next epoch's members are: the last checkpoint of an epoch, without its bulk.
 
+    Attributes
+    ----------
+    certificate : Bundle
+        The ending epoch's checkpoint certificate.
+    header : bytes
+        The encoded header of that checkpoint's state, which names the members.
+    rest : bytes
+        Digest of the state's other parts.
+    """
+
+    certificate: Bundle
+    header: bytes
+    rest: bytes
+
+
+class State(Message, frozen=True, tag=13):
+    """A checkpoint's whole state, with the certificates that vouch for it.
+
+    Attributes
+    ----------
+    handoffs : tuple of Handoff
+        The ends of all epochs so far, oldest first: the receiver may stand in an old one.
+    certificate : Bundle
+        The checkpoint's.
+    state : bytes
+        The encoded `consensus.pbft.state.Image`.
+    """
+
+    handoffs: tuple[Handoff, ...]
     certificate: Bundle
     state: bytes
 
@@ -300,10 +329,13 @@ class Batch(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
 
     Attributes
     ----------
+    view : int
+        The view it was first proposed in: which leaders failed before it is then the same for everyone.
     requests : tuple of bytes
         Encoded `Request`, in the order of execution.
     """
 
+    view: int
     requests: tuple[bytes, ...]
 
 
@@ -354,11 +386,8 @@ def decode_batch(data: bytes) -> Batch | None:
 
 
 def batch_digest(encoded: bytes) -> bytes:
-    """Digest of an encoded batch; of the batch without requests it is `NULL`."""
-    return NULL if encoded == EMPTY else hashlib.sha256(encoded).digest()
-
-
-EMPTY = encode(Batch(()))
+    """Digest of an encoded batch; `NULL` for the null batch, which is empty bytes."""
+    return hashlib.sha256(encoded).digest() if encoded else NULL
 
 
 def statement(chain: bytes, phase: int, epoch: int, view: int, seq: int, digest: bytes) -> bytes:

@@ -1,0 +1,203 @@
+"""A replica: the layers together, what it answers to events, and how it comes back after a crash."""
+
+from consensus.machine import Application, Effect, Event, Fired, Received
+from consensus.messages import (
+    PREPARE,
+    Bundle,
+    Chunk,
+    Committed,
+    Content,
+    Fetch,
+    NewView,
+    Proposal,
+    Request,
+    Signed,
+    State,
+    Status,
+    ViewChange,
+    Vote,
+    batch_digest,
+    decode,
+    encode,
+)
+from consensus.pbft.config import Config, SchemeFactory
+from consensus.pbft.views import STATUS, VIEW, Views
+
+MOST_SENT = 8  # decided batches sent to a lagging replica for one status message
+
+
+class Replica(Views):
+    """One member of a council that agrees on a sequence of batches (Castro and Liskov, OSDI 1999).
+
+    A pure state machine: see `consensus.machine`. Safe as long as the faulty members are within the bound of the
+    protocol's quorum system, whatever the network does; live once the network delivers in time.
+
+    Parameters
+    ----------
+    config : Config
+        Everything a replica is told.
+    schemes : callable
+        Makes the signature scheme of an epoch: ``schemes(members, own)``.
+    application : Application
+        What is agreed about.
+    """
+
+    def __init__(self, config: Config, schemes: SchemeFactory, application: Application) -> None:
+        super().__init__(config, schemes, application)
+        self.path = config.protocol.path(self)
+
+    def start(self) -> list[Effect]:
+        """Begin, or begin again: ask the others what was missed."""
+        self._send_status()
+        if self.busy or self.executed or not self.member:
+            self.watch()
+        if not self.active:
+            self.send(self.others, encode(self.changes[self.own][1]), "view")
+        return self._taken()
+
+    def step(self, event: Event) -> list[Effect]:
+        """Take one event and return its effects, in order."""
+        if isinstance(event, Received):
+            self._receive(event.sender, event.data)
+        else:
+            self._fired(event)
+        return self._taken()
+
+    def _taken(self) -> list[Effect]:
+        effects, self.effects = self.effects, []
+        return effects
+
+    def _fired(self, event: Fired) -> None:
+        if event.timer == VIEW:
+            self.on_view_timer()
+        elif event.timer == STATUS:
+            self._on_status_timer()
+        else:
+            self.path.fired(event.timer)
+
+    def _receive(self, sender: int, data: bytes) -> None:
+        match decode(data):
+            case Vote() as vote:
+                self.on_vote(sender, vote)
+            case Bundle() as bundle:
+                self.on_bundle(sender, bundle)
+            case Request() as request:
+                self.on_request(sender, request, data)
+            case Proposal() as proposal:
+                self.on_proposal(sender, proposal, data)
+            case Chunk() as chunk:
+                self.on_chunk(sender, chunk)
+            case Signed() as signed:
+                self.on_view_change(sender, signed)
+                self.on_new_view(signed)
+            case Status() as status if status.signer == sender:
+                self._on_status(status)
+            case Fetch() as fetch if fetch.signer == sender:
+                self.on_fetch(sender, fetch)
+            case Content() as content:
+                self.on_content(content)
+            case State() as state:
+                self.on_state(state)
+            case Committed() as committed:
+                self.path.overtaken(committed, sender)
+                self.on_committed(committed)
+
+    # -- status -------------------------------------------------------------------------------------------------
+
+    def _send_status(self) -> None:
+        stable = self.stable.seq if self.stable else 0
+        status = Status(self.epoch.number, self.view, self.active, stable, self.executed, self.own)
+        self.send(self.others, encode(status), "sync")
+
+    def _on_status_timer(self) -> None:
+        self._status_timer = False
+        if self.busy or (not self.member and not self.executed):
+            self._send_status()
+            self.fetch_missing()
+            self.watch()
+
+    def _on_status(self, status: Status) -> None:
+        """Send a replica what it lacks; what it says is believed, since it only costs this replica some messages."""
+        to = (status.signer,)
+        if status.epoch < self.epoch.number:
+            self.send_state(status.signer)
+            return
+        if status.epoch > self.epoch.number:
+            self.watch()
+            return
+        if self.stable is not None and status.stable < self.low:
+            self.send(to, encode(self.stable), "sync")
+        if status.view < self.view or (status.view == self.view and not status.active):
+            if not self.active:
+                self.send(to, encode(self.changes[self.own][1]), "sync")
+            elif self.new_view is not None:
+                self.send(to, encode(self.new_view), "sync")
+        for seq in range(max(status.executed, self.low) + 1, min(self.executed, status.executed + MOST_SENT) + 1):
+            certificate = self.slots[seq].committed
+            if certificate is not None and (batch := self.batch(certificate.digest)) is not None:
+                self.send(to, encode(Committed(certificate, batch)), "sync")
+        if status.view == self.view and status.active and self.active:
+            self._send_live(status.signer, max(status.executed, self.executed))
+
+    def _send_live(self, to: int, above: int) -> None:
+        """Send again what this replica said about numbers under way."""
+        for seq in sorted(self.slots):
+            slot = self.slots[seq]
+            if seq > above:
+                if slot.proposal is not None and slot.proposal.view == self.view:
+                    self.send((to,), encode(slot.proposal), "sync")
+                for certificate in (slot.prepared, slot.committed):
+                    if certificate is not None:
+                        self.send((to,), encode(certificate), "sync")
+            for vote in slot.own_votes.values():
+                if seq > above or vote.seq % self.config.period == 0:
+                    self.send((to,), encode(vote), "sync")
+
+    # -- recovery -----------------------------------------------------------------------------------------------
+
+    def recover(self, records: list[bytes]) -> None:
+        """Take back what the durable log holds, in the order in which it was written."""
+        for record in records:
+            match decode(record):
+                case Content() as content:
+                    self.batches[batch_digest(content.batch)] = content.batch
+                case Vote() as vote:
+                    self._recover_vote(vote)
+                case Bundle() as certificate:
+                    self._recover_certificate(certificate)
+                case Signed() as signed:
+                    self._recover_view(signed)
+                case State() as state:
+                    self.recover_state(state)
+        self.execute_ready()
+        self.proposed = max([self.low, *(seq for seq, slot in self.slots.items() if slot.view == self.view)])
+        self.effects.clear()  # what was decided before the crash was told then; votes and answers are asked for again
+
+    def _recover_vote(self, vote: Vote) -> None:
+        slot = self.slot(vote.seq)
+        if slot is None or vote.epoch != self.epoch.number:
+            return
+        self.signed[vote.phase, vote.view, vote.seq] = vote.digest
+        slot.remember_own(vote)
+        slot.vote_set((vote.phase, vote.view, vote.digest), self.epoch.scheme).add(1 << vote.signer, vote.signature)
+        slot.seen[vote.phase, vote.view] = slot.heard(vote.phase, vote.view) | 1 << vote.signer
+        if vote.phase == PREPARE and vote.view >= slot.view:
+            slot.view, slot.digest = vote.view, vote.digest
+
+    def _recover_certificate(self, certificate: Bundle) -> None:
+        slot = self.slot(certificate.seq)
+        if slot is None or certificate.epoch != self.epoch.number:
+            return
+        slot.certificates[certificate.phase, certificate.view, certificate.digest] = certificate
+        if certificate.phase == PREPARE and (slot.prepared is None or certificate.view > slot.prepared.view):
+            slot.prepared = certificate
+        if self.decides(certificate):
+            slot.committed = certificate
+
+    def _recover_view(self, signed: Signed) -> None:
+        match decode(signed.body):
+            case ViewChange() as change if change.epoch == self.epoch.number and change.view >= self.view:
+                self.view, self.active = change.view, False
+                self.changes[self.own] = (change, signed)
+            case NewView() as message if message.epoch == self.epoch.number and message.view >= self.view:
+                self.view, self.active, self.new_view = message.view, True, signed
