@@ -168,7 +168,7 @@ class RegionalPath(VotePath):
                 self._acting.add(about)
                 self._collect(slot, message.phase, message.view, message.digest)
             elif certificate is not None:
-                self._answer(about, certificate, sender)
+                self._answer_vote(about, certificate, sender)
         elif sender == message.signer and certificate is not None:
             self._answer(about, certificate, sender)
 
@@ -180,6 +180,10 @@ class RegionalPath(VotePath):
         self._acting.add(about)
         if certificate is not None and self.heads(about[0])[region] != sender:
             self._answer(about, certificate, sender)
+
+    def _answer_vote(self, about: Round, certificate: Bundle, member: int) -> None:
+        """Answer a member that voted late: to a replica that is not its head it sends votes only in need."""
+        self._answer(about, certificate, member)
 
     def _answer(self, about: Round, certificate: Bundle, to: int) -> None:
         if not self._answered.get(about, 0) >> to & 1:

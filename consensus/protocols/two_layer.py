@@ -6,11 +6,11 @@ other heads, and theirs come back to the members. A quorum is q_m members in eac
 messages more than the published count and is what that bound takes: with bare heads, f_k + 1 faulty ones would do.
 """
 
-from consensus.messages import Vote, encode
+from consensus.messages import Bundle, Vote, encode
 from consensus.pbft.config import Protocol
 from consensus.pbft.path import kind_of
 from consensus.pbft.slots import Slot
-from consensus.protocols.regional import RegionalPath
+from consensus.protocols.regional import RegionalPath, Round
 from consensus.quorum import Threshold, TwoLayer
 
 
@@ -27,6 +27,9 @@ class TwoLayerPath(RegionalPath):
     def _collects(self, seq: int) -> bool:
         """Whether this replica is the head: members always send to everybody in the region."""
         return self._is_head(seq)
+
+    def _answer_vote(self, about: Round, certificate: Bundle, member: int) -> None:
+        """Do nothing: late votes of the own region are the rule here."""
 
     def _send_inside(self, vote: Vote) -> None:
         if vote.seq in self.fallback:
