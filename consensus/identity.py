@@ -7,7 +7,7 @@ replicas combine into one bundle; what a bundle is made of is the scheme's busin
 import zlib
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -73,8 +73,8 @@ def verify_with(public: bytes, data: bytes, signature: bytes) -> bool:
 class Listed:
     """The bundle form of schemes whose signatures cannot be added: their list, in the order of signers."""
 
-    splittable: ClassVar[bool] = True
-    length: ClassVar[int]
+    splittable = True
+    length: int
 
     def combine(self, parts: Sequence[tuple[int, bytes]]) -> bytes:
         """Put the parts' signatures into one list."""

@@ -25,6 +25,8 @@ from consensus.pbft.execution import Execution
 from consensus.pbft.requests import Requests
 from consensus.pbft.slots import Slot, Statement
 
+UNCHECKED = 4  # so many bundles of one sender are added up before they are checked, for each phase and view
+
 
 class Ordering(Execution):
     """The layer that orders.
@@ -245,6 +247,10 @@ class Ordering(Execution):
             return
         if slot.heard(vote.phase, vote.view) >> vote.signer & 1:
             self._heard_again(slot, vote, sender)
+        elif self._lazy and vote.signer == sender in self.epoch.places:
+            self._hold(slot, vote, checked=False)
+            self.path.heard(vote, sender)
+            self._decide_quorum(slot, about)
         elif self.epoch.valid_vote(vote):
             self._hold(slot, vote)
             self.path.heard(vote, sender)
@@ -281,19 +287,35 @@ class Ordering(Execution):
                 self.path.heard(bundle, sender)
                 self.certified(slot, bundle)
         elif self._live(bundle.phase, bundle.view):
-            fresh = signers & ~slot.heard(bundle.phase, bundle.view)
-            if fresh and self.epoch.valid_bundle(bundle):
-                slot.vote_set(about, self.epoch.scheme).add(signers, bundle.signature)
-                slot.seen[bundle.phase, bundle.view] = slot.heard(bundle.phase, bundle.view) | signers
-                self.path.heard(bundle, sender)
-                self._decide_quorum(slot, about)
-            elif not fresh:
-                self.path.heard(bundle, sender)
+            self._on_partial(slot, bundle, signers, sender)
 
-    def _hold(self, slot: Slot, vote: Vote) -> None:
+    def _on_partial(self, slot: Slot, bundle: Bundle, signers: int, sender: int) -> None:
+        about = (bundle.phase, bundle.view, bundle.digest)
+        heard = slot.heard(bundle.phase, bundle.view)
+        if signers & ~heard:
+            source = (bundle.phase, bundle.view, sender)
+            trusted = self._lazy and slot.trusted[source] < UNCHECKED
+            if not trusted and not self.epoch.valid_bundle(bundle):
+                return
+            if trusted:
+                slot.trusted[source] += 1
+            else:
+                slot.seen[bundle.phase, bundle.view] = heard | signers
+            slot.vote_set(about, self.epoch).add(signers, bundle.signature, checked=not trusted)
+            self.path.heard(bundle, sender)
+            self._decide_quorum(slot, about)
+        else:
+            self.path.heard(bundle, sender)
+
+    @property
+    def _lazy(self) -> bool:
+        """Whether signatures are checked when they are combined: where one check covers a whole sum."""
+        return not self.epoch.scheme.splittable
+
+    def _hold(self, slot: Slot, vote: Vote, *, checked: bool = True) -> None:
         bit = 1 << vote.signer
         slot.seen[vote.phase, vote.view] = slot.heard(vote.phase, vote.view) | bit
-        slot.vote_set((vote.phase, vote.view, vote.digest), self.epoch.scheme).add(bit, vote.signature)
+        slot.vote_set((vote.phase, vote.view, vote.digest), self.epoch).add(bit, vote.signature, checked=checked)
 
     def _decide_quorum(self, slot: Slot, about: Statement) -> None:
         votes = slot.votes[about]

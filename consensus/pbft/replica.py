@@ -110,10 +110,11 @@ class Replica(Views):
         self.send(self.others, encode(status), "sync")
 
     def _on_status_timer(self) -> None:
-        self._status_timer = False
+        stuck, self._stood = self._stood == self.standing, None
         if self.busy or (not self.member and not self.executed):
-            self._send_status()
-            self.fetch_missing()
+            if stuck:
+                self._send_status()
+                self.fetch_missing()
             self.watch()
 
     def _on_status(self, status: Status) -> None:
@@ -179,7 +180,7 @@ class Replica(Views):
             return
         self.signed[vote.phase, vote.view, vote.seq] = vote.digest
         slot.remember_own(vote)
-        slot.vote_set((vote.phase, vote.view, vote.digest), self.epoch.scheme).add(1 << vote.signer, vote.signature)
+        slot.vote_set((vote.phase, vote.view, vote.digest), self.epoch).add(1 << vote.signer, vote.signature)
         slot.seen[vote.phase, vote.view] = slot.heard(vote.phase, vote.view) | 1 << vote.signer
         if vote.phase == PREPARE and vote.view >= slot.view:
             slot.view, slot.digest = vote.view, vote.digest

@@ -1,8 +1,10 @@
 """What a replica knows about one sequence number."""
 
-from consensus.identity import Scheme
+from collections import Counter
+
 from consensus.messages import CHECKPOINT, Bundle, Chunk, Proposal, Vote
 from consensus.payload import Gather
+from consensus.pbft.epoch import Epoch
 from consensus.pbft.votes import VoteSet
 
 Statement = tuple[int, int, bytes]
@@ -52,12 +54,15 @@ class Slot:
         # Per phase and view: whose single votes were taken. A replica that votes twice is heard once, so memory stays
         # bounded whatever it sends.
         self.seen: dict[tuple[int, int], int] = {}
+        # How many unchecked bundles each sender had taken in, by phase and view.
+        self.trusted: Counter[tuple[int, int, int]] = Counter()
 
-    def vote_set(self, statement: Statement, scheme: Scheme) -> VoteSet:
+    def vote_set(self, about: Statement, epoch: Epoch) -> VoteSet:
         """Give the votes for a statement, an empty set at first."""
-        votes = self.votes.get(statement)
+        votes = self.votes.get(about)
         if votes is None:
-            votes = self.votes[statement] = VoteSet(scheme)
+            phase, view, digest = about
+            votes = self.votes[about] = VoteSet(epoch.scheme, epoch.statement(phase, view, self.seq, digest))
         return votes
 
     def heard(self, phase: int, view: int) -> int:

@@ -23,7 +23,7 @@ class Views(Ordering):
         super().__init__(config, schemes, application)
         self.changes: dict[int, tuple[ViewChange, Signed]] = {}
         self._view_timer = False
-        self._status_timer = False
+        self._stood: tuple[int, int, bool, int] | None = None  # where it stood when the status timer was set
 
     # -- watching the leader ------------------------------------------------------------------------------------
 
@@ -44,9 +44,14 @@ class Views(Ordering):
         """Run the timers that see to it that work is finished, if they do not run."""
         if self.active and self.member and not self._view_timer:
             self._start_view_timer()
-        if not self._status_timer:
-            self._status_timer = True
+        if self._stood is None:
+            self._stood = self.standing
             self.set_timer(STATUS, self.config.timing.status)
+
+    @property
+    def standing(self) -> tuple[int, int, bool, int]:
+        """What changes whenever this replica gets on."""
+        return self.executed, self.view, self.active, self.low
 
     def _start_view_timer(self) -> None:
         self._view_timer = True

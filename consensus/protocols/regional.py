@@ -224,6 +224,8 @@ class RegionalPath(VotePath):
         sent = self._bundled.get(about, 0)
         signers, signature = slot.votes[phase, view, digest].combined(self.own_bits & ~sent)
         self._bundled[about] = sent | signers
+        if not signers:
+            return
         bundle = Bundle(
             phase, self.replica.epoch.number, view, slot.seq, digest, signers_to_bytes(signers), signature
         )
