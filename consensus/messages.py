@@ -14,6 +14,7 @@ from msgspec import Struct
 DOMAIN = b"fedshard/1"
 NULL = bytes(32)  # the digest of the null batch, which fills a number that nobody may have used
 LIMIT = 64 << 20  # the largest message that is decoded at all, in bytes
+CACHED = 32 << 10  # the largest whose decoded form is kept for the next receiver, so that nobody can fill the cache
 
 PREPARE, COMMIT, CHECKPOINT = 1, 2, 3
 
@@ -365,7 +366,7 @@ def decode(data: bytes) -> Message | None:
     if len(data) > LIMIT:
         return None
     try:
-        return _decode(data)
+        return _decode(data) if len(data) <= CACHED else _decoder.decode(data)
     except (msgspec.MsgspecError, RecursionError, ValueError):
         return None
 
