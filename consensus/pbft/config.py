@@ -77,7 +77,7 @@ class Config:
     chain : bytes
         32 bytes that name the chain; part of everything signed.
     own : int
-        This replica's place in the member list.
+        This replica's place in the member list, now or once a membership change has put it there.
     members : tuple of bytes
         Public keys of the first epoch's members. A place, once vacated (empty bytes), keeps its number.
     protocol : Protocol
@@ -116,7 +116,7 @@ class Config:
     def __post_init__(self) -> None:
         if len(self.chain) != 32:
             raise ValueError(f"a chain is named by 32 bytes, not {len(self.chain)}")
-        if not 0 <= self.own < len(self.members):
-            raise ValueError(f"own is {self.own}: a place from 0 to {len(self.members) - 1} is needed")
+        if self.own < 0:
+            raise ValueError(f"own is {self.own}: a place from 0 on is needed")
         if not 0 < 2 * self.period <= self.window:
             raise ValueError(f"window is {self.window}: at least twice the period, {self.period}, is needed")

@@ -49,7 +49,7 @@ class Replica(Views):
     def start(self) -> list[Effect]:
         """Begin, or begin again: ask the others what was missed."""
         self._send_status()
-        if self.busy or self.executed or not self.member:
+        if self.busy or not self.member:
             self.watch()
         if not self.active:
             self.send(self.others, encode(self.changes[self.own][1]), "view")
@@ -111,7 +111,7 @@ class Replica(Views):
 
     def _on_status_timer(self) -> None:
         stuck, self._stood = self._stood == self.standing, None
-        if self.busy or (not self.member and not self.executed):
+        if self.busy or not self.member:  # whoever may become a member follows those who are
             if stuck:
                 self._send_status()
                 self.fetch_missing()
