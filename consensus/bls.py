@@ -15,6 +15,7 @@ References
 from collections.abc import Sequence
 from typing import ClassVar
 
+from consensus.identity import verify_with
 from consensus.quorum import members_of
 from shards.errors import InputError
 
@@ -44,7 +45,7 @@ def verify_possession(public: bytes, proof: bytes) -> bool:
 
 
 class Bls:
-    """BLS signatures; a bundle is their sum, 96 bytes however many signed.
+    """BLS signatures; a bundle is their sum, 96 bytes however many signed. Clients sign with Ed25519.
 
     Parameters
     ----------
@@ -82,6 +83,10 @@ class Bls:
     def verify(self, signer: int, statement: bytes, signature: bytes) -> bool:
         """Check one replica's signature."""
         return signer >= 0 and self.verify_all(1 << signer, statement, signature)
+
+    def verify_client(self, public: bytes, statement: bytes, signature: bytes) -> bool:
+        """Check a client's Ed25519 signature."""
+        return verify_with(public, statement, signature)
 
     def combine(self, parts: Sequence[tuple[int, bytes]]) -> bytes:
         """Add the parts' signatures; bytes that are no signature make the whole empty, which nobody accepts."""

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from consensus.identity import Scheme, keypair
 from consensus.quorum import bits_of
 from shards.errors import InputError
 
@@ -16,7 +17,7 @@ STATEMENT = b"epoch 0, view 1, seq 2"
 KEYS = [bls.keypair(bytes([i]) * 32) for i in range(1, 6)]
 PUBLICS = [public for _, public in KEYS]
 PROOFS = [bls.prove(private) for private, _ in KEYS]
-SCHEMES = [bls.Bls(private, PUBLICS, PROOFS) for private, _ in KEYS]
+SCHEMES: list[Scheme] = [bls.Bls(private, PUBLICS, PROOFS) for private, _ in KEYS]
 SINGLE = [scheme.sign(STATEMENT) for scheme in SCHEMES]
 
 NO_SIGNATURES = [
@@ -85,6 +86,13 @@ def test_bytes_that_are_no_signature_are_never_an_exception(bad):
     assert not bls.verify_possession(PUBLICS[0], bad)
     assert not bls.verify_possession(bad, PROOFS[0])
     assert not scheme.verify_all(3, STATEMENT, scheme.combine([(1, SINGLE[0]), (2, bad)]))
+
+
+def test_clients_sign_with_ed25519():
+    private, public = keypair(b"c" * 32)
+    assert SCHEMES[0].verify_client(public, STATEMENT, private.sign(STATEMENT))
+    assert not SCHEMES[0].verify_client(public, b"another", private.sign(STATEMENT))
+    assert not SCHEMES[0].verify_client(PUBLICS[0], STATEMENT, SINGLE[0])
 
 
 def test_sums_cannot_be_split():
