@@ -123,7 +123,47 @@ def _parser() -> argparse.ArgumentParser:
     fetch.add_argument("scenario", help="hospitals, activity or air-quality")
     fetch.add_argument("--folder", type=Path, help="where to (default: data/SCENARIO in the fedshard home folder)")
     fetch.add_argument("--json", action="store_true", help="print JSON on standard output")
+    _consensus(commands.add_parser("consensus", allow_abbrev=False, help="compare and explain consensus protocols"))
+    ledger = commands.add_parser("ledger", allow_abbrev=False, help="check what a council committed").add_subparsers(
+        required=True, metavar="command"
+    )
+    verify = ledger.add_parser("verify", allow_abbrev=False, help="check a run's chain of blocks, offline")
+    verify.set_defaults(module="ledger_verify")
+    verify.add_argument("run", help="id or folder of the run")
+    _common(verify)
     return parser
+
+
+def _consensus(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(required=True, metavar="command")
+    bench = commands.add_parser(
+        "bench", allow_abbrev=False, help="measure latency, messages and load of protocols", epilog=_EPILOG
+    )
+    bench.set_defaults(module="consensus_bench")
+    add = bench.add_argument
+    add("--protocols", metavar="NAMES", help="comma-separated (default: flat,regional,regional-fast,two-layer,star)")
+    add("--nodes", default="4,16,64,100", metavar="N,…", help="numbers of replicas (default 4,16,64,100)")
+    add("--regions", default="auto", metavar="auto|K|sites", help="how many regions (default auto)")
+    add("--network", default="earth", metavar="NAME|FILE", help="earth, lan, iot, or a file of round trips")
+    add("--payload", default="1kB", metavar="SIZE,…", help="bytes per decision, e.g. 1kB,1MB (default 1kB)")
+    add("--link", default="1G", metavar="RATE,…", help="bit/s of every uplink, e.g. 100M,1G (default 1G)")
+    add("--faults", default="none", metavar="KIND", help="none, silent:F, heads:F or slow-leader (default none)")
+    add("--load", metavar="SHARE", help="offered load as a share of what flat can carry, e.g. 0.8 (default: idle)")
+    add("--real", action="store_true", help="real processes over TLS on this machine instead of a simulation")
+    add("--rounds", type=_from(1), default=5, metavar="N", help="decisions to measure (default 5)")
+    add("--seed", type=_from(0), default=0, help="seed of everything random (default 0)")
+    add("--csv", type=Path, metavar="FILE", help="write the figures as a table")
+    add("--plot", type=Path, metavar="FILE.png", help="draw latency, bytes and processor load of all protocols")
+    add("--json", action="store_true", help="print JSON on standard output")
+    explain = commands.add_parser("explain", allow_abbrev=False, help="print messages, bounds and risks in figures")
+    explain.set_defaults(module="consensus_explain")
+    explain.add_argument("--nodes", type=_from(1), default=100, metavar="N", help="replicas (default 100)")
+    explain.add_argument("--regions", type=_from(1), metavar="K", help="regions (default: as `regional` chooses)")
+    explain.add_argument("--json", action="store_true", help="print JSON on standard output")
+    replay = commands.add_parser("replay", allow_abbrev=False, help="run a recorded simulation again and compare")
+    replay.set_defaults(module="consensus_replay")
+    replay.add_argument("trace", type=Path, help="file that a simulation recorded")
+    replay.add_argument("--json", action="store_true", help="print JSON on standard output")
 
 
 def _common(parser: argparse.ArgumentParser) -> None:
