@@ -55,7 +55,9 @@ class Ordering(Execution):
             return
         known = request in self.requests
         if not known and not (
-            self.requests.valid(request, self.epoch.scheme) and self.requests.add(request, encoded)
+            self.requests.valid(request, self.epoch.scheme)
+            and not self._unacceptable(request)  # else one client could have every correct leader's proposal refused
+            and self.requests.add(request, encoded)
         ):
             return
         if self.leading:
@@ -214,9 +216,12 @@ class Ordering(Execution):
                 request not in self.requests and not self.requests.valid(request, self.epoch.scheme)
             ):
                 return "a request that no client signed"
-            if request.client != self.config.admin and (why := self.application.check(request.operation)):
+            if why := self._unacceptable(request):
                 return why
         return ""
+
+    def _unacceptable(self, request: Request) -> str:
+        return "" if request.client == self.config.admin else self.application.check(request.operation)
 
     # -- votes --------------------------------------------------------------------------------------------------
 
