@@ -1,7 +1,7 @@
 """Sums of vectors that are exact, so that no order and no grouping of the summands changes a bit."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,14 @@ class ExactSum:
     def __init__(self, size: int) -> None:
         self._size = size
         self._places: dict[int, Limbs] = {}
+
+    @classmethod
+    def of(cls, parts: Sequence["ExactSum"]) -> "ExactSum":
+        """Sum some sums, at least one, of as many values each."""
+        whole = cls(parts[0]._size)
+        for part in parts:
+            whole.merge(part)
+        return whole
 
     def add(self, values: Vector) -> None:
         """Add one vector, shape (size,).

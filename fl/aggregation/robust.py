@@ -1,6 +1,6 @@
 """Robust rules: aggregates that a minority of poisoned updates cannot move far. Float64, one thread, fixed order."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
@@ -54,22 +54,6 @@ def krum(updates: Vector) -> Vector:
     scores = [_sum(np.sort(np.delete(row, i))[:nearest]) for i, row in enumerate(distances)]
     chosen: Vector = updates[int(np.argmin(scores))]
     return chosen
-
-
-def inside_and_across(rule: Rule, regions: Sequence[Vector]) -> Vector:
-    """Apply a rule inside each region, and again to what the regions came to.
-
-    Of k regions of m updates, the median survives fewer than ``ceil(m/2) * ceil(k/2)`` poisoned ones wherever they
-    are: so many are needed to take half of the regions by half of their updates each.
-
-    Parameters
-    ----------
-    rule : callable
-        See `Rule`.
-    regions : sequence of ndarray of shape (m, size)
-        The updates of each region; at least one region, each with at least one.
-    """
-    return rule(np.stack([rule(region) for region in regions]))
 
 
 def _sum(values: Vector) -> float:

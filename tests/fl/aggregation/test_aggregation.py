@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fl.aggregation import ExactSum, Layout, arrays_digest, inside_and_across, krum, median, trimmed_mean
+from fl.aggregation import (
+    ExactSum,
+    InsideAndAcross,
+    Layout,
+    WeightedMean,
+    arrays_digest,
+    krum,
+    median,
+    trimmed_mean,
+)
 
 finite = st.floats(allow_nan=False, allow_infinity=False, width=64)
 everyday = st.floats(-1e3, 1e3, width=32)
@@ -98,6 +107,25 @@ def test_a_layout_takes_a_model_apart_and_puts_it_together():
     assert again["n"].dtype == np.float64  # a mean of integers need not be one
     assert (again["w"] == model["w"]).all()
     assert again["n"] == 7
+
+
+def inside_and_across(rule, regions):
+    both = InsideAndAcross(rule)
+    return both.total([both.part(region, np.ones(len(region))) for region in regions])
+
+
+@given(st.integers(1, 12), st.integers(1, 4), st.integers(0, 2**32 - 1))
+@settings(max_examples=50, deadline=None)
+def test_who_is_in_which_region_does_not_change_a_bit_of_the_weighted_mean(clients, regions, seed):
+    random = np.random.default_rng(seed)
+    updates = random.normal(size=(clients, 5)) * 10.0 ** random.integers(-9, 9, size=(clients, 1))
+    weights = random.integers(1, 500, clients).astype(float)
+    homes = random.integers(0, regions, clients)
+    rule = WeightedMean()
+    parts = [rule.part(updates[homes == r], weights[homes == r]) for r in range(regions)]
+    whole = rule.total([rule.part(updates, weights)])
+    assert rule.total(parts).tobytes() == whole.tobytes()
+    assert whole == pytest.approx(np.average(updates, axis=0, weights=weights), rel=1e-9, abs=1e-9)
 
 
 def test_rules_by_hand():
