@@ -13,7 +13,6 @@ References
 """
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 from consensus.identity import verify_with
 from consensus.quorum import members_of
@@ -63,7 +62,7 @@ class Bls:
         copied proof, and would let one signature count twice).
     """
 
-    splittable: ClassVar[bool] = False
+    splittable = False
 
     def __init__(self, private: PrivateKey, publics: Sequence[bytes], proofs: Sequence[bytes]) -> None:
         if len(publics) != len(proofs):
