@@ -209,8 +209,21 @@ async def connected_clients(genesis: Genesis, number: int, patience: float = 1.0
     return clients
 
 
-async def closed_loop(clients: list[Client], operations: int, operation: bytes = b"") -> Load:
+async def closed_loop(
+    clients: list[Client], operations: int, operation: bytes = b"", done: Callable[[int], None] = lambda number: None
+) -> Load:
     """Let clients submit one operation after the other, each waiting for its result, until all are done.
+
+    Parameters
+    ----------
+    clients : list of Client
+        Connected.
+    operations : int
+        How many there are in all.
+    operation : bytes, optional
+        What each of them is.
+    done : callable, optional
+        Hears after every operation how many are done.
 
     Raises
     ------
@@ -227,6 +240,7 @@ async def closed_loop(clients: list[Client], operations: int, operation: bytes =
             result = await client.submit(operation)
             end = time.perf_counter()
             seen.append((end - start, end - began, result))
+            done(len(seen))
 
     async with asyncio.TaskGroup() as group:
         for client in clients:

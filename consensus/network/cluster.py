@@ -86,9 +86,9 @@ class Cluster:
             self._found(free_ports(self.n))
             try:
                 for place in range(self.n):
-                    self._spawn(place)
+                    self.start(place)
                 for place in range(self.n):
-                    self._wait_ready(place)
+                    self.wait(place)
             except BaseException as error:
                 self.close()
                 taken = isinstance(error, ClusterError) and "is it in use" in str(error)
@@ -106,15 +106,32 @@ class Cluster:
         return self.folder / f"replica-{place}"
 
     def start(self, place: int) -> None:
-        """Start a replica that was killed, with what its folder holds, and wait until it can be reached.
+        """Start the process of a replica that does not run, with what its folder holds; `wait` for it then."""
+        folder = self.folder_of(place)
+        listen = f"{HOST}:{self.ports[place]}"
+        command = [sys.executable, "-m", "consensus.network.node", str(folder), "--listen", listen]
+        with (folder / "errors.txt").open("ab") as errors:
+            self._processes[place] = subprocess.Popen(
+                [*command, "--with-parent", str(os.getpid())],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                process_group=0,  # so that a Ctrl-C at the terminal goes to the parent alone
+            )
+
+    def wait(self, place: int) -> None:
+        """Wait until a started replica can be reached.
 
         Raises
         ------
         ClusterError
             If it ends instead; the message is what it said.
         """
-        self._spawn(place)
-        self._wait_ready(place)
+        stdout = self._processes[place].stdout
+        assert stdout is not None
+        readable, _, _ = select.select([stdout], [], [], PATIENCE)
+        if not readable or stdout.readline() != READY:
+            raise ClusterError(f"replica {place} did not start: {self._said(place)}")
 
     def kill(self, place: int) -> None:
         """End a replica as a power cut would end it: SIGKILL."""
@@ -185,26 +202,6 @@ class Cluster:
         self.genesis = Genesis(self._protocol, self._application, tuple(members), self._regions, self._timing)
         for place in range(self.n):
             self.genesis.write(self.folder_of(place) / GENESIS)
-
-    def _spawn(self, place: int) -> None:
-        folder = self.folder_of(place)
-        listen = f"{HOST}:{self.ports[place]}"
-        command = [sys.executable, "-m", "consensus.network.node", str(folder), "--listen", listen]
-        with (folder / "errors.txt").open("ab") as errors:
-            self._processes[place] = subprocess.Popen(
-                [*command, "--with-parent", str(os.getpid())],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                process_group=0,  # so that a Ctrl-C at the terminal goes to the parent alone
-            )
-
-    def _wait_ready(self, place: int) -> None:
-        stdout = self._processes[place].stdout
-        assert stdout is not None
-        readable, _, _ = select.select([stdout], [], [], PATIENCE)
-        if not readable or stdout.readline() != READY:
-            raise ClusterError(f"replica {place} did not start: {self._said(place)}")
 
     def _said(self, place: int) -> str:
         lines = (self.folder_of(place) / "errors.txt").read_text().strip().splitlines()
