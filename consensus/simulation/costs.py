@@ -79,7 +79,7 @@ class Costs:
     cipher_mb : float
         AES-128-GCM of a megabyte, sending or receiving.
     field_mb : float
-        Multiplying a megabyte by a constant of GF(256) and adding it to another: what erasure coding consists of.
+        Erasure coding a megabyte, per coded chunk beyond the plain ones: `consensus.erasure` takes 9.4 ms for 66.
     """
 
     profile: str = "server"
@@ -94,7 +94,7 @@ class Costs:
     hash_mb: float = 0.59e-3
     message: float = 1 / 145_000
     cipher_mb: float = 0.09e-3
-    field_mb: float = 0.78e-3
+    field_mb: float = 0.14e-3
 
     def slower(self, factor: float, profile: str) -> "Costs":
         """Return the costs of a processor that takes `factor` times as long for everything."""
