@@ -27,6 +27,8 @@ class Core:
 
     Attributes
     ----------
+    awake : bool
+        Whether it has started; while it recovers it proposes nothing.
     view : int
         The view it is in, or wants. Never shrinks within an epoch.
     active : bool
@@ -53,6 +55,7 @@ class Core:
     """
 
     path: VotePath
+    awake = False
 
     def __init__(self, config: Config, schemes: SchemeFactory, application: Application) -> None:
         self.config = config

@@ -1,6 +1,9 @@
 """One epoch: who its members are, how they sign, and how many signatures decide."""
 
 from consensus.messages import (
+    CHECKPOINT,
+    COMMIT,
+    PREPARE,
     Bundle,
     Signed,
     ViewChange,
@@ -13,6 +16,8 @@ from consensus.messages import (
 )
 from consensus.pbft.config import Config, SchemeFactory
 from consensus.pbft.state import Header
+
+MOST = 1 << 63  # views and sequence numbers are below
 
 
 class Epoch:
@@ -55,12 +60,14 @@ class Epoch:
 
     def valid_vote(self, vote: Vote) -> bool:
         """Check one vote's signature."""
+        if not _plausible(vote):
+            return False
         about = self.statement(vote.phase, vote.view, vote.seq, vote.digest)
         return self.scheme.verify(vote.signer, about, vote.signature)
 
     def signers(self, bundle: Bundle) -> int:
         """Read a bundle's bit set of signers; 0 for one that is malformed or of another epoch."""
-        if bundle.epoch != self.number or len(bundle.digest) != 32:
+        if bundle.epoch != self.number or not _plausible(bundle):
             return 0
         return signers_from_bytes(bundle.signers, len(self.members))
 
@@ -99,3 +106,9 @@ class Epoch:
     def valid_body(self, signed: Signed) -> bool:
         """Check the signature of a signed message."""
         return self.scheme.verify(signed.signer, body_statement(self._chain, signed.body), signed.signature)
+
+
+def _plausible(message: Vote | Bundle) -> bool:
+    """Say whether numbers are in range and the digest has its length, so that there is a statement to verify."""
+    in_range = message.phase in (PREPARE, COMMIT, CHECKPOINT) and 0 <= message.view < MOST and 0 <= message.seq < MOST
+    return in_range and len(message.digest) == 32

@@ -108,9 +108,9 @@ class Execution(Core):
         self.header = replace(self.header, seq=slot.seq, block=block)
         if batch and batch.view > self.header.last_view:
             # The same at every replica, whenever it learnt of it: which leaders brought nothing is in the batches.
-            n = len(self.epoch.order)
-            passed = range(max(self.header.last_view, batch.view - n), batch.view)
-            failed = tuple(self.leader(view) for view in passed)
+            order = self.header.order
+            passed = range(max(self.header.last_view, batch.view - len(order)), batch.view)
+            failed = tuple(order[view % len(order)] for view in passed)
             self.header = replace(self.header, last_view=batch.view, failed=self.header.failed + failed)
         results = tuple(self._carry_out(request) for request in requests)
         self.executed = slot.seq

@@ -53,8 +53,7 @@ class Ordering(Execution):
             if request.timestamp == done.timestamp and sender < 0 and self.member:
                 self.answer(request.client)
             return
-        known = request in self.requests
-        if not known and not (
+        if not self.requests.holds(request, encoded) and not (
             self.requests.valid(request, self.epoch.scheme)
             and not self._unacceptable(request)  # else one client could have every correct leader's proposal refused
             and self.requests.add(request, encoded)
@@ -80,8 +79,8 @@ class Ordering(Execution):
 
     def propose(self) -> None:
         """As leader, propose what waits, as far as the window and `in_flight` allow."""
-        while self.leading and self.proposed < min(self.high, self.executed + self.config.in_flight):
-            requests = self.requests.take(self.config.batch_requests, self.config.batch_bytes)
+        while self.awake and self.leading and self.proposed < min(self.high, self.executed + self.config.in_flight):
+            requests = self.requests.take(self.config.batch_requests, self.config.batch_bytes, self._unacceptable)
             if not requests and not self.header.until:  # an epoch that ends is filled up to its end
                 return
             self.proposed = max(self.proposed, self.low) + 1
@@ -211,10 +210,11 @@ class Ordering(Execution):
             return "not a batch of this view"
         if (not batch.requests and not self.header.until) or len(batch.requests) > self.config.batch_requests:
             return f"a batch of {len(batch.requests)} requests"
-        for request in (decode_as(Request, item) for item in batch.requests):
-            if request is None or (
-                request not in self.requests and not self.requests.valid(request, self.epoch.scheme)
-            ):
+        for item in batch.requests:
+            request = decode_as(Request, item)
+            if request is None:
+                return "something that is no request"
+            if not self.requests.holds(request, item) and not self.requests.valid(request, self.epoch.scheme):
                 return "a request that no client signed"
             if why := self._unacceptable(request):
                 return why

@@ -1,6 +1,6 @@
 """A replica: the layers together, what it answers to events, and how it comes back after a crash."""
 
-from consensus.machine import Application, Effect, Event, Fired, Received
+from consensus.machine import Application, Decided, Effect, Event, Fired, Persist, Received
 from consensus.messages import (
     PREPARE,
     Bundle,
@@ -48,9 +48,11 @@ class Replica(Views):
 
     def start(self) -> list[Effect]:
         """Begin, or begin again: ask the others what was missed."""
+        self.awake = True
         self._send_status()
         if self.busy or not self.member:
             self.watch()
+        self.vote_again()
         if not self.active:
             self.send(self.others, encode(self.changes[self.own][1]), "view")
         return self._taken()
@@ -90,9 +92,9 @@ class Replica(Views):
             case Signed() as signed:
                 self.on_view_change(sender, signed)
                 self.on_new_view(signed)
-            case Status() as status if status.signer == sender:
+            case Status() as status if status.signer == sender >= 0:
                 self._on_status(status)
-            case Fetch() as fetch if fetch.signer == sender:
+            case Fetch() as fetch if fetch.signer == sender >= 0:
                 self.on_fetch(sender, fetch)
             case Content() as content:
                 self.on_content(content)
@@ -172,7 +174,10 @@ class Replica(Views):
                     self.recover_state(state)
         self.execute_ready()
         self.proposed = max([self.low, *(seq for seq, slot in self.slots.items() if slot.view == self.view)])
-        self.effects.clear()  # what was decided before the crash was told then; votes and answers are asked for again
+        # Votes and answers are asked for again, timers start anew; what was decided is told again.
+        self.effects = [effect for effect in self.effects if isinstance(effect, Persist | Decided)]
+        self.path = self.config.protocol.path(self)
+        self.forget_timers()
 
     def _recover_vote(self, vote: Vote) -> None:
         slot = self.slot(vote.seq)
@@ -202,3 +207,4 @@ class Replica(Views):
                 self.changes[self.own] = (change, signed)
             case NewView() as message if message.epoch == self.epoch.number and message.view >= self.view:
                 self.view, self.active, self.new_view = message.view, True, signed
+                self.prescribe(message)

@@ -1,9 +1,12 @@
 """Clients' requests that wait to be ordered."""
 
+from collections.abc import Callable
+
 from consensus.identity import Scheme
 from consensus.messages import Request, decode_as, decode_batch, request_statement
 
 PER_CLIENT = 64  # a client that sends more at once is not listened to until some are done
+MOST = 16384  # nor is anybody while so many wait in all
 
 
 class Requests:
@@ -19,13 +22,14 @@ class Requests:
         self._chain = chain
         self._waiting: dict[tuple[bytes, int], bytes] = {}
         self._taken: set[tuple[bytes, int]] = set()  # those in proposals of the current view
-        self._count: dict[bytes, int] = {}
+        self._of: dict[bytes, set[int]] = {}  # timestamps that wait, by client
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def __contains__(self, request: Request) -> bool:
-        return (request.client, request.timestamp) in self._waiting
+    def holds(self, request: Request, encoded: bytes) -> bool:
+        """Say whether this very request waits: a faulty client may sign two with one timestamp."""
+        return self._waiting.get((request.client, request.timestamp)) == encoded
 
     def valid(self, request: Request, scheme: Scheme) -> bool:
         """Check a client's signature."""
@@ -35,22 +39,29 @@ class Requests:
         return scheme.verify_client(request.client, about, request.signature)
 
     def add(self, request: Request, encoded: bytes) -> bool:
-        """Let a request wait; False for one too many of its client, or one that waits already."""
+        """Let a request wait; False for one too many, or another with the timestamp of one that waits."""
         key = (request.client, request.timestamp)
-        if key in self._waiting or self._count.get(request.client, 0) >= PER_CLIENT:
+        if key in self._waiting or len(self._of.get(request.client, ())) >= PER_CLIENT or len(self._waiting) >= MOST:
             return False
         self._waiting[key] = encoded
-        self._count[request.client] = self._count.get(request.client, 0) + 1
+        self._of.setdefault(request.client, set()).add(request.timestamp)
         return True
 
-    def take(self, most: int, size: int) -> tuple[bytes, ...]:
-        """Take the next requests for a proposal: at most so many, of at most so many bytes (but at least one)."""
+    def take(self, most: int, size: int, refused: Callable[[Request], str]) -> tuple[bytes, ...]:
+        """Take the next requests for a proposal: at most so many, of at most so many bytes (but at least one).
+
+        Those that are refused by now are dropped: nobody would vote for them.
+        """
         chosen: list[bytes] = []
-        for key, encoded in self._waiting.items():
+        for key, encoded in list(self._waiting.items()):
             if key in self._taken:
                 continue
             if (chosen and size < len(encoded)) or len(chosen) == most:
                 break
+            request = decode_as(Request, encoded)
+            if request is None or refused(request):
+                self._remove(key)
+                continue
             self._taken.add(key)
             chosen.append(encoded)
             size -= len(encoded)
@@ -73,11 +84,14 @@ class Requests:
 
     def done(self, client: bytes, timestamp: int) -> None:
         """Drop a client's requests up to a timestamp; the older ones can never be executed any more."""
-        if client not in self._count:
-            return
-        for key in [key for key in self._waiting if key[0] == client and key[1] <= timestamp]:
-            del self._waiting[key]
-            self._taken.discard(key)
-            self._count[client] -= 1
-        if not self._count[client]:
-            del self._count[client]
+        for waiting in sorted(self._of.get(client, ())):
+            if waiting <= timestamp:
+                self._remove((client, waiting))
+
+    def _remove(self, key: tuple[bytes, int]) -> None:
+        client, timestamp = key
+        del self._waiting[key]
+        self._taken.discard(key)
+        self._of[client].discard(timestamp)
+        if not self._of[client]:
+            del self._of[client]

@@ -123,6 +123,9 @@ def state_digest(header: bytes, rest: bytes) -> bytes:
 
 
 def next_order(header: Header) -> tuple[int, ...]:
-    """Put the leaders that failed since the last checkpoint at the end; the others keep their order."""
-    failed = set(header.failed)
-    return tuple(p for p in header.order if p not in failed) + tuple(p for p in header.order if p in failed)
+    """Let the leaders that failed since the last checkpoint come last after the present one, who keeps its views."""
+    at = header.last_view % len(header.order)
+    present, failed = header.order[at], set(header.failed)
+    others = header.order[at + 1 :] + header.order[:at]
+    turned = (present, *(p for p in others if p not in failed), *(p for p in others if p in failed))
+    return turned[len(turned) - at :] + turned[: len(turned) - at]

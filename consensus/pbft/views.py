@@ -1,7 +1,7 @@
 """Changing the leader: when to want another view, and how it begins without losing anything (PBFT, section 4.4)."""
 
 from consensus.machine import Application
-from consensus.messages import NULL, PREPARE, NewView, Signed, ViewChange, decode_as, encode
+from consensus.messages import PREPARE, NewView, Signed, ViewChange, decode_as, encode
 from consensus.pbft.config import Config, SchemeFactory
 from consensus.pbft.ordering import Ordering
 from consensus.pbft.view_change import newest_stable, prescribed, well_founded
@@ -17,11 +17,14 @@ class Views(Ordering):
     ----------
     changes : dict
         Of every member: the view change of the highest view it sent, checked, opened and as it was signed.
+    prescribed : dict
+        Digest by number: what the start of the current view made everyone vote for again.
     """
 
     def __init__(self, config: Config, schemes: SchemeFactory, application: Application) -> None:
         super().__init__(config, schemes, application)
         self.changes: dict[int, tuple[ViewChange, Signed]] = {}
+        self.prescribed: dict[int, bytes] = {}
         self._view_timer = False
         self._stood: tuple[int, int, bool, int] | None = None  # where it stood when the status timer was set
 
@@ -75,7 +78,12 @@ class Views(Ordering):
         self.changes = {signer: kept for signer, kept in self.changes.items() if kept[0].epoch == self.epoch.number}
         if self.view == 0 and self.header.base == self.low:
             self.requests.release()
-            self.proposed = self.low
+            self.prescribed, self.proposed = {}, self.low
+        # The order of leaders may have changed, and numbers that were out of reach may not be any more.
+        under_way = [seq for seq, slot in self.slots.items() if slot.view == self.view]
+        self.proposed = max(self.proposed, self.low, *under_way) if under_way else max(self.proposed, self.low)
+        self.vote_again()
+        self._try_to_begin()
         self.propose()
 
     def on_view_timer(self) -> None:
@@ -190,7 +198,7 @@ class Views(Ordering):
         self._stop_view_timer()
         self.note("view", self.view, f"led by replica {self.leader(self.view)}")
         base, stable = newest_stable(changes, self.header_base)
-        again = prescribed(changes, self.epoch, base)
+        self.prescribed = prescribed(changes, self.epoch, base)
         if stable is not None:
             self.on_checkpoint(stable)
         self.requests.release()
@@ -198,22 +206,38 @@ class Views(Ordering):
             slot.forget_votes_before(self.view)
             slot.proposal, slot.gather = None, None
             slot.early.clear()
-        self.proposed = max(base, *again, self.low) if again else max(base, self.low)
+        self.proposed = max(base, self.low, *self.prescribed)
         self.path.entered()
-        for seq, digest in again.items():
-            live = self.slot(seq)
-            if live is None:
-                continue
-            live.view, live.digest = self.view, digest
-            if (batch := self.batch(digest)) is not None and digest != NULL:
-                self.requests.take_those_of(batch)
-            self.cast(PREPARE, self.view, seq, digest)
+        self.vote_again()
         if self.busy:
             self.watch()
         if self.leader(self.view) != self.own:
             for request in self.requests.waiting():
                 self.send((self.leader(self.view),), request, "request")
         self.propose()
+
+    def vote_again(self) -> None:
+        """Vote for what the start of the view prescribed, as far as the window reaches."""
+        if not self.active:
+            return
+        for seq, digest in self.prescribed.items():
+            slot = self.slot(seq)
+            if slot is None or slot.view == self.view:
+                continue
+            slot.view, slot.digest = self.view, digest
+            if batch := self.batch(digest):
+                self.requests.take_those_of(batch)
+            self.cast(PREPARE, self.view, seq, digest)
+
+    def prescribe(self, message: NewView) -> None:
+        """Recall, from this replica's own log, what the start of the view prescribed."""
+        changes = [change for item in message.changes if (change := decode_as(ViewChange, item.body))]
+        base, _ = newest_stable(changes, self.header_base)
+        self.prescribed = prescribed(changes, self.epoch, base)
+
+    def forget_timers(self) -> None:
+        """Take note that no timer runs."""
+        self._view_timer, self._stood = False, None
 
     def persist_view(self) -> None:
         """Record anew what the records that are about to be forgotten say about the view."""
