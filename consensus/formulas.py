@@ -135,4 +135,4 @@ def _regions_captured(sizes: Sequence[int], faulty: int, least: int) -> float:
             if count:
                 total += np.convolve(sums[count - 1], lost)
             sums[count] = total[: faulty + 1]
-    return float(sums[least][faulty] / binom.pmf(faulty, n, faulty / n))
+    return min(1.0, float(sums[least][faulty] / binom.pmf(faulty, n, faulty / n)))
