@@ -38,8 +38,9 @@ def messages(protocol: Protocol, sizes: Sequence[int]) -> int:
 
     Notes
     -----
-    ``two-layer`` is ``n-k`` more than the published count: both phases of its upper layer carry region certificates,
-    without which its bound would be that of ``representatives``.
+    ``two-layer``, with the leader in the first region, is ``n-k`` more than the published count since both phases of its
+    upper layer carry region certificates, without which its bound would be that of ``representatives``; and
+    ``n - m_1`` more since the proposal goes to all regions at once, not only when the leader's has agreed.
     """
     n, k = sum(sizes), len(sizes)
     match protocol:
@@ -52,7 +53,8 @@ def messages(protocol: Protocol, sizes: Sequence[int]) -> int:
         case "regional-fast":
             return n - 1 + 2 * (n - k) + k * (k - 1)
         case "two-layer":
-            return 2 * k * (k - 1) + sum(2 * m * (m - 1) for m in sizes) + 2 * (n - k)
+            inside = sum(2 * m * (m - 1) for m in sizes) - (sizes[0] - 1)
+            return n - 1 + inside + 2 * k * (k - 1) + 2 * (n - k)
 
 
 def bound(scheme: Scheme, sizes: Sequence[int]) -> int:

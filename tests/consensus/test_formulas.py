@@ -37,8 +37,8 @@ def test_messages_are_those_counted_by_hand():
     assert messages("regional", [2, 2]) == 3 + 2 * (2 + 2 + 2)
     assert messages("regional-fast", [2, 2]) == 3 + 2 + 2 + 2
     assert messages("star", [7]) == messages("regional", [7]) == 6 + 4 * 6
-    # regions of 3 and 1, 2 heads: PBFT inside 12 and 0, above 4, two certificates to 2 members each
-    assert messages("two-layer", [3, 1]) == 12 + 4 + 4
+    # regions of 3 and 1: proposal 3; votes 2 members to 2 others each, bundles 2, certificates 2; for commit 3 vote
+    assert messages("two-layer", [3, 1]) == 3 + (2 * 2 + 2 + 2) + (3 * 2 + 2 + 2)
 
 
 @pytest.mark.parametrize(
@@ -60,8 +60,9 @@ def test_messages_are_those_of_the_notes(n, k, flat, regional):
 def test_two_layers_send_what_was_published_and_the_second_certificate():
     table = [(16, 4, 132), (28, 7, 273), (49, 11, 602), (100, 10, 2070), (100, 17, 1607), (1000, 79, 36_597)]
     for n, k, published in table:
-        assert messages("two-layer", even(n, k)) == published + n - k
-    assert messages("two-layer", even(100, 10)) == 1980 + 2 * 90
+        sizes = even(n, k)
+        assert messages("two-layer", sizes) == published + (n - k) + (n - sizes[0])
+    assert messages("two-layer", even(100, 10)) == 1980 + 2 * 90 + 90
 
 
 def test_automatic_regions_send_least_of_all_from_four_on_and_save_nine_tenths_from_31():
