@@ -49,7 +49,7 @@ class ClientLink(Link):
             if self._transport is not None:
                 self._transport.abort()
         if messages and not self.ready.is_set() and self._transport is not None:
-            self._transport.write(frame(self._hello(messages.pop(0))))
+            self._transport.write(self._hello(messages.pop(0)))
             self.ready.set()
             super().connected()
         for message in messages:

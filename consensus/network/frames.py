@@ -40,7 +40,7 @@ class FrameReader:
     """
 
     def __init__(self, limit: int = LIMIT) -> None:
-        self.limit = limit
+        self._limit = limit
         self._pending = bytearray()
 
     @property
@@ -64,12 +64,12 @@ class FrameReader:
             while len(view) - start >= _LENGTH.size:
                 (length,) = _LENGTH.unpack_from(view, start)
                 end = start + _LENGTH.size + length
-                if length > self.limit or end > len(view):
+                if length > self._limit or end > len(view):
                     break
                 frames.append(bytes(view[start + _LENGTH.size : end]))
                 start = end
         del self._pending[:start]
-        if length > self.limit:
+        if length > self._limit:
             del self._pending[_LENGTH.size :]
-            raise FrameError(f"a frame of {length} bytes was announced, more than {self.limit}")
+            raise FrameError(f"a frame of {length} bytes was announced, more than {self._limit}")
         return frames

@@ -28,7 +28,7 @@ PATIENCE = 10.0  # seconds for a handshake, for a client's hello, and until a si
 CLIENTS = 1024  # connections of clients at once
 CLIENT_FRAME = 32 << 20  # the largest message of a client, in bytes
 CLIENT_BACKLOG = 64 << 20  # unread replies, in bytes, after which a client is cut off
-HELLO = 32 + 64  # bytes of a client's answer to the challenge: its key and a signature
+HELLO = 32 + 64  # bytes of a client's answer to the challenge, without a frame: its key and a signature
 
 
 def server_context(genesis: Genesis, identity: Path) -> ssl.SSLContext:
@@ -225,7 +225,8 @@ class Visitor(asyncio.Protocol):
         self._reader = FrameReader()
         self._member = -1
         self._client = b""
-        self._challenge = b""
+        self._challenge = b""  # what a client must sign; empty once it did, and for members
+        self._hello = b""
         self._hello_due: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -245,37 +246,45 @@ class Visitor(asyncio.Protocol):
             self._transport.abort()
         else:
             self._door.visitors.add(self)
-            self._reader = FrameReader(HELLO)
+            self._reader = FrameReader(CLIENT_FRAME)
             self._challenge = os.urandom(32)
             self._hello_due = asyncio.get_running_loop().call_later(PATIENCE, self.abort)
             self._transport.write(frame(self._challenge))
 
     def data_received(self, data: bytes) -> None:
         """Hand on whole messages; a sender that breaks the format is cut off."""
+        if self._transport is None or self._transport.is_closing():
+            return
+        if self._challenge:
+            self._hello += data
+            if len(self._hello) < HELLO:
+                return
+            data, self._hello = self._hello[HELLO:], self._hello[:HELLO]
+            if not self._welcome():
+                self.abort()
+                return
         try:
             messages = self._reader.feed(data)
         except FrameError:
             self.abort()
             return
-        if messages and self._challenge:
-            self._greeted(messages.pop(0))
-        if messages and (self._member >= 0 or self._client):
+        if messages:
             self._door.received(self._member, messages)
 
-    def _greeted(self, hello: bytes) -> None:
-        client, signature = hello[:32], hello[32:]
+    def _welcome(self) -> bool:
+        """Say whether a client proved its key; replies to that key then go to it."""
+        client, signature = self._hello[:32], self._hello[32:]
         statement = hello_statement(self._door.chain, self._door.own, self._challenge)
         self._challenge = b""
         if self._hello_due is not None:
             self._hello_due.cancel()
-        if len(hello) != HELLO or not verify_with(client, statement, signature):
-            self.abort()
-            return
+        if not verify_with(client, statement, signature):
+            return False
         if (older := self._door.clients.get(client)) is not None:
             older.abort()
         self._client = client
         self._door.clients[client] = self
-        self._reader.limit = CLIENT_FRAME
+        return True
 
     def answer(self, data: bytes) -> None:
         """Send a client a message, unless it left too many unread."""
