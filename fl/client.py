@@ -20,6 +20,7 @@ from flwr.clientapp import ClientApp
 from torch import nn
 
 from fl.client_data import ClientData, Holder
+from fl.council import certificate
 from fl.data import Records
 from fl.engine import codec
 from fl.engine.app import PRIVATE_KEY, SEED_KEY
@@ -35,8 +36,13 @@ app = ClientApp()
 
 @app.train()
 def train(message: Message, context: Context) -> Message:
-    """Train the received model on this client's rows and reply with the new weights."""
+    """Train the received model on this client's rows and reply with the new weights.
+
+    With a council, a model without the block that made it is refused.
+    """
     client = _Client(Settings.read(context.run_config), context)
+    if client.settings.council_replicas:
+        certificate.check(message, context, _round(message))
     if not client.settings.private:
         return Message(client.train_openly(message), reply_to=message)
     try:

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import flwr.serverapp.strategy as flower_strategies
@@ -13,16 +14,23 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import Strategy
 from safetensors.numpy import save_file
 
+from fl.council import SIMULATED
+from fl.council.council import Council
+from fl.council.faults import KINDS
+from fl.council.rounds import forge
 from fl.data import Records, validate
 from fl.engine import EngineGrid, RoundEvent
+from fl.engine.app import PRIVATE_KEY, SEED_KEY
 from fl.engine.flower import flower_log
 from fl.engine.seeding import derive, seeded
 from fl.errors import BudgetSpentError
 from fl.home import home
 from fl.model import build_model, evaluate, load_weights, number_of_classes, weights
 from fl.privacy import check_private, epsilon, rdp
+from fl.run.blocks import described
 from fl.run.progress import Printer
 from fl.settings import WEIGHT_KEY, Settings
+from fl.strategy import ConsensusStrategy, rule_of
 from shards.errors import InputError
 from shards.nearest import suggest
 
@@ -58,7 +66,9 @@ class FederationApp(ServerApp):
         if clients < MIN_CLIENTS:
             raise InputError(f"--clients {clients}: a federation needs at least {MIN_CLIENTS} clients")
         try:
-            make_strategy(settings)
+            inner, council = make_strategy(settings), settings.council()
+            if council is not None and settings.council_verify == "region":
+                rule_of(inner)
             source, model = settings.source(), build_model(settings.model)
             _test_groups(source.test(), settings.test_by)
             cost = epsilon(rdp(settings.mechanism()), settings.delta) if settings.private else 0.0
@@ -85,7 +95,7 @@ class FederationApp(ServerApp):
         settings = Settings.read(run_config)
         simulated = "simulated noise: whoever has the seed can remove it"
         untested = "no test-data: accuracy and loss are not measured; the key test-data names files or a function"
-        lines = [_privacy_line(settings), *([simulated] if settings.private else [])]
+        lines = [_privacy_line(settings), *([simulated] if settings.private else []), *_council_lines(settings)]
         return lines if settings.source().test() is not None else [*lines, untested]
 
 
@@ -96,6 +106,26 @@ def _privacy_line(settings: Settings) -> str:
         f"privacy: DP-SGD at every client, ε ≤ {settings.epsilon:g} per record at δ = {settings.delta:g} "
         f"(noise multiplier {settings.mechanism().noise_multiplier:.3f}, clipping norm {settings.clipping_norm:g})"
     )
+
+
+def _council_lines(settings: Settings) -> list[str]:
+    """Say who decides, what a vote vouches for, and what is simulated."""
+    plan = settings.council()
+    if plan is None:
+        return []
+    vouched = {
+        "region": "members recompute their region's sum, every replica the total",
+        "all": "every replica recomputes the aggregate from all updates",
+    }[settings.council_verify]
+    lines = [
+        f"{SIMULATED}: {plan.regions.n} replicas, {plan.protocol.name}, {plan.regions.k} regions, survives "
+        f"{plan.bound} faulty ones; keys derive from the seed",
+        f'council-verify = "{settings.council_verify}": {vouched}; metrics are the server\'s word',
+    ]
+    for kind in dict.fromkeys(plan.faulty.values()):
+        replicas = ", ".join(str(replica) for replica, fault in plan.faulty.items() if fault == kind)
+        lines.append(f"simulated faults: replica {replicas}: {kind}: {KINDS[kind]}")
+    return lines
 
 
 def make_strategy(settings: Settings) -> Strategy:
@@ -122,6 +152,24 @@ def make_strategy(settings: Settings) -> Strategy:
         raise InputError(f"strategy = '{settings.strategy}': needs a ServerApp of your own: {error}") from error
 
 
+def make_council(settings: Settings, context: Context) -> ConsensusStrategy | None:
+    """Put the configured council around the configured strategy; None where there is none.
+
+    Its chain lies in the run's folder, its keys in the private one; without fedshard's engine both lie below the
+    fedshard home folder.
+    """
+    plan = settings.council()
+    if plan is None:
+        return None
+    node = context.node_config
+    default = home() / "councils" / f"run-{context.run_id}" / "private"
+    private = Path(str(node.get(PRIVATE_KEY, default)))
+    private.mkdir(mode=0o700, parents=True, exist_ok=True)
+    seed = int(node.get(SEED_KEY, context.run_id))
+    council = Council(plan, private.parent, private, seed, forge)
+    return ConsensusStrategy(make_strategy(settings), council, settings.council_verify)
+
+
 app = FederationApp()
 
 
@@ -133,11 +181,11 @@ def main(grid: Grid, context: Context) -> None:
     round is printed, and the model is written below the fedshard home folder.
     """
     settings = Settings.read(context.run_config)
-    federation = _Federation(settings, grid, context.run_id)
+    federation = Federation(settings, grid, context)
     if isinstance(grid, EngineGrid):
         federation.run()
         return
-    print(_privacy_line(settings))
+    print("\n".join([_privacy_line(settings), *_council_lines(settings)]))
     try:
         federation.run()
     finally:
@@ -147,12 +195,28 @@ def main(grid: Grid, context: Context) -> None:
         print(f"model of the newest round: {path}")
 
 
-class _Federation:
-    """One run: the strategy, the model so far, and which round each node took part in."""
+class Federation:
+    """One run: the strategy, the model so far, and which round each node took part in.
 
-    def __init__(self, settings: Settings, grid: Grid, run_id: int) -> None:
-        self._settings, self._grid, self._run_id = settings, grid, run_id
-        self._strategy = make_strategy(settings)
+    Parameters
+    ----------
+    settings : Settings
+        What is to be done.
+    grid : Grid
+        The nodes.
+    context : Context
+        The ServerApp's.
+
+    Attributes
+    ----------
+    arrays : ArrayRecord
+        The global model.
+    """
+
+    def __init__(self, settings: Settings, grid: Grid, context: Context) -> None:
+        self._settings, self._grid, self._run_id = settings, grid, context.run_id
+        self._consensus = make_council(settings, context)
+        self._strategy = self._consensus or make_strategy(settings)
         self._test = settings.source().test()
         self._test_groups = _test_groups(self._test, settings.test_by)
         self._model = build_model(settings.model)
@@ -174,8 +238,19 @@ class _Federation:
             phases: dict[str, float] = {}
             with seeded(derive(self._run_id, "round", server_round)):
                 metrics = self._round(server_round, view, phases)
-            self._report(RoundEvent(server_round, self._settings.num_server_rounds, metrics, self.arrays, phases))
+            blocks = self._blocks(phases) if self._consensus else ()
+            total = self._settings.num_server_rounds
+            self._report(RoundEvent(server_round, total, metrics, self.arrays, phases, blocks))
             self._snapshot(server_round, metrics)
+
+    def _blocks(self, phases: dict[str, float]) -> list[dict[str, Any]]:
+        """Take what the council decided in a round; its time includes the aggregation, which it repeats."""
+        assert self._consensus is not None
+        phases.pop("aggregation", None)
+        phases["council"] = self._consensus.seconds
+        blocks = described(self._consensus.decisions, self._consensus.seconds)
+        self._consensus.decisions, self._consensus.seconds = [], 0.0
+        return blocks
 
     def _round(self, server_round: int, view: Grid, phases: dict[str, float]) -> dict[str, float]:
         """Run one round; return its metrics and add the seconds of the server's own work to `phases`."""
@@ -250,6 +325,9 @@ class _Federation:
         counts = state.metric_records["participations"]
         self._participations = {int(node): int(count) for node, count in counts.items()}  # type: ignore[arg-type]
         server_round = int(state.metric_records["round"]["number"])  # type: ignore[arg-type]
+        if self._consensus is not None:
+            self._consensus.resume(server_round)
+            self._consensus.decisions.clear()
         metrics = {name: float(value) for name, value in state.metric_records["metrics"].items()}  # type: ignore[arg-type]
         self._report(RoundEvent(server_round, self._settings.num_server_rounds, metrics, self.arrays))
         return server_round + 1

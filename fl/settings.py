@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from flwr.app import UserConfig
 
+from fl.council.council import Plan
+from fl.council.faults import Faults
 from fl.data import DATA_KEYS, DATA_PREFIX, DataSpec, Source, make_partitioner, open_source
 from fl.data.reference import module_folder, resolve
 from fl.data.spec import Value
@@ -103,6 +105,14 @@ class Settings:
         Probability with which a record enters a step of DP-SGD (Poisson sampling); 1 for full batches.
     expected_batch_size : float
         The divisor of a step's summed gradients: configured, because the true size is private.
+    council_replicas : int
+        Replicas of the council that agrees on every round's aggregate; 0 for no council.
+    council_protocol : str
+        Name of one of `consensus.protocols`.
+    council_verify : str
+        What a vote vouches for: ``region`` or ``all``; see `fl.strategy.ConsensusStrategy`.
+    council_faults : str
+        Which replicas misbehave, such as ``lying-head:2, false-aggregate:1``; see `fl.council.faults`.
     """
 
     model: str
@@ -141,6 +151,10 @@ class Settings:
     local_steps: int = 1
     sampling_rate: float = 1.0
     expected_batch_size: float = 32.0
+    council_replicas: int = 0
+    council_protocol: str = "regional"
+    council_verify: Literal["region", "all"] = "region"
+    council_faults: str = ""
 
     @classmethod
     def read(cls, config: UserConfig, where: str = "[tool.flwr.app.config]") -> "Settings":
@@ -239,6 +253,25 @@ class Settings:
         reads = 2 if self.evaluates_locally else 1
         return PlannerSettings(max_boxes=self.max_shards, horizon=_ROUNDS_AHEAD * reads)
 
+    def council(self) -> Plan | None:
+        """Return who is in the council; None where there is none.
+
+        Raises
+        ------
+        InputError
+            If there can be no such council; names the key.
+        """
+        if not self.council_replicas:
+            return None
+        try:
+            faults = Faults.parse(self.council_faults)
+            return Plan.of(self.council_replicas, self.council_protocol, faults)
+        except InputError as error:
+            raise InputError(
+                f"council-replicas = {self.council_replicas}, council-protocol = '{self.council_protocol}', "
+                f"council-faults = '{self.council_faults}': {error}"
+            ) from error
+
     def mechanism(self) -> Mechanism:
         """Return the privacy mechanism of one round at one client.
 
@@ -280,6 +313,10 @@ class Settings:
         need(0 < self.sampling_rate <= 1, "sampling-rate", "above 0 and at most 1")
         need(self.task in ("classification", "regression"), "task", '"classification" or "regression"')
         need(self.privacy in ("dp-sgd", "off"), "privacy", '"dp-sgd" or "off"')
+        need(self.council_replicas >= 0, "council-replicas", "0 for none, or from 4")
+        need(self.council_verify in ("region", "all"), "council-verify", '"region" or "all"')
+        if not self.council_replicas:
+            need(not self.council_faults, "council-faults", "empty while council-replicas is 0")
         if isinstance(self.noise_multiplier, str):
             need(self.noise_multiplier == "auto", "noise-multiplier", 'a number above 0, or "auto"')
         else:

@@ -26,12 +26,12 @@ def arrays_digest(arrays: Arrays) -> bytes:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where each array of a model lies in one vector: by name, in sorted order.
+    """Where each array of a model lies in one vector.
 
     Attributes
     ----------
     names : tuple of str
-        Sorted.
+        In the model's own order.
     shapes, dtypes : tuple
         Of each.
     """
@@ -43,9 +43,16 @@ class Layout:
     @classmethod
     def of(cls, arrays: Arrays) -> "Layout":
         """Read the layout of a model."""
-        names = tuple(sorted(arrays))
+        names = tuple(arrays)
         shapes = tuple(tuple(arrays[name].shape) for name in names)
         return cls(names, shapes, tuple(arrays[name].dtype.str for name in names))
+
+    def fits(self, arrays: Arrays) -> bool:
+        """Say whether other arrays have the same names, shapes and types, in whatever order."""
+        names = {
+            name: (shape, dtype) for name, shape, dtype in zip(self.names, self.shapes, self.dtypes, strict=True)
+        }
+        return names == {name: (tuple(values.shape), values.dtype.str) for name, values in arrays.items()}
 
     def vector(self, arrays: Arrays) -> Vector:
         """Put a model of this layout into one vector of float64, shape (size,)."""

@@ -18,13 +18,15 @@ from flwr.app import UserConfig
 from safetensors import SafetensorError
 
 import scenarios
+from fl.council import SIMULATED
 from fl.engine import Apps, AppSpec, Observer, Options, Outcome, RoundEvent, SnapshotStore, parse_overrides, run_apps
 from fl.engine.app import PRIVATE_KEY, SEED_KEY, Checked
 from fl.engine.engine import one_thread, worker_count
 from fl.engine.flower import flower_log
 from fl.errors import BudgetSpentError, InterruptedRunError
 from fl.run import Manifest, MetricsLog, Printer, RunFolder, Summary, model_digest
-from fl.run.folder import code_digest, read_manifest, versions
+from fl.run.blocks import Blocks
+from fl.run.folder import code_digest, read_manifest, read_metrics, versions
 from fl.run.summary import headline, rounds_of, to_json
 from fl.run.trackers import Tracker, find_tracker
 from fl.run.watch import Dashboard
@@ -160,7 +162,7 @@ def _finish(
         for number, metrics in rounds_of(outcome.result).items():
             for observer in (outcome, *loggers):
                 observer.on_round(RoundEvent(number, None, metrics))
-    last = outcome.last
+    last, blocks = outcome.last, Blocks.of(read_metrics(folder.path))
     summary = Summary(
         run_id=folder.manifest.run_id,
         rounds=max(outcome.rounds, default=0),
@@ -168,8 +170,8 @@ def _finish(
         test_loss=headline(last, "loss"),
         epsilon_max=last.get("epsilon"),
         delta=_delta(folder.manifest.config) if "epsilon" in last else None,
-        consensus_p50_ms=None,
-        committed_blocks=None,
+        consensus_p50_ms=blocks.p50_ms,
+        committed_blocks=blocks.height or None,
         model_digest=model_digest(outcome.arrays) if outcome.arrays else None,
         wall_s=round(wall, 3),
     )
@@ -197,6 +199,8 @@ def _print_end(printer: Printer, summary: Summary, last: Mapping[str, float], fo
         parts.append(f"rmse {last['test_rmse']:.4g}")
     if summary.epsilon_max is not None:
         parts.append(f"ε {summary.epsilon_max:.2f} (δ {summary.delta:g})")
+    if summary.committed_blocks is not None:
+        parts.append(f"{summary.committed_blocks} blocks, {summary.consensus_p50_ms:.0f} ms each ({SIMULATED})")
     if summary.model_digest is not None:
         parts.append(f"model {summary.model_digest[:12]} in {folder.path / 'model.safetensors'}")
     printer.console.print("  ".join(parts))

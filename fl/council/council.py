@@ -8,17 +8,18 @@ from pathlib import Path
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from numpy.typing import NDArray
 
 from consensus.ledger import Block, Genesis, Ledger
 from consensus.machine import Effect, Event, Received
 from consensus.messages import Request, decode_as, encode, request_statement
-from consensus.pbft.config import Config, Timing
+from consensus.pbft.config import Config, Protocol, Timing
 from consensus.pbft.replica import Replica
 from consensus.protocols import find
-from consensus.regions import group
+from consensus.regions import Regions, group
 from consensus.simulation.latency import network, place
 from fl.council import SIMULATED, keys
-from fl.council.faults import FALSE_AGGREGATE, Faults
+from fl.council.faults import FALSE_AGGREGATE, NO_FAULTS, Faults
 from fl.council.keys import SharedScheme
 from fl.council.loop import Loop, Seen
 from shards.errors import FedshardError, InputError
@@ -62,6 +63,47 @@ class Decision:
     bytes: Mapping[str, int]
 
 
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Who is in a council and where, before it exists.
+
+    Attributes
+    ----------
+    protocol : Protocol
+        How it agrees.
+    delays : array, shape (n, n)
+        One-way delays between its replicas, in seconds.
+    regions : Regions
+        The regions of its replicas.
+    bound : int
+        F, the most faulty replicas that it survives.
+    faulty : dict
+        Kind of fault by replica.
+    """
+
+    protocol: Protocol
+    delays: NDArray[np.float64]
+    regions: Regions
+    bound: int
+    faulty: Mapping[int, str]
+
+    @classmethod
+    def of(cls, size: int, protocol: str = "regional", faults: Faults = NO_FAULTS) -> "Plan":
+        """Place replicas and their faults.
+
+        Raises
+        ------
+        InputError
+            If there can be no such council.
+        """
+        if not LEAST <= size <= MOST:
+            raise InputError(f"a council of {size} replicas: it needs {LEAST} to {MOST}")
+        kind, delays = find(protocol), place(size, network(NETWORK))
+        regions = group(np.round(delays * 2e6).astype(np.int64))
+        bound = kind.quorums(regions.members).bound
+        return cls(kind, delays, regions, bound, faults.place(regions, bound))
+
+
 class Council:
     """Replicas in this process that agree on operations, one after the other.
 
@@ -69,18 +111,14 @@ class Council:
 
     Parameters
     ----------
-    size : int
-        How many replicas, from 4.
+    plan : Plan
+        Who is in it, and which replicas misbehave.
     folder : Path
         Where ``genesis.json`` and ``ledger.jsonl`` are kept.
     private : Path
         Where the keys are kept.
     seed : int
         The keys derive from it.
-    protocol : str
-        A name of `consensus.protocols`.
-    faults : Faults
-        Which replicas misbehave.
     forge : callable
         See `Forge`.
 
@@ -106,32 +144,20 @@ class Council:
     Raises
     ------
     InputError
-        If there can be no such council, or the folder holds another one's chain.
+        If the folder holds another council's chain.
     """
 
     def __init__(
-        self,
-        size: int,
-        folder: Path,
-        private: Path,
-        seed: int,
-        protocol: str = "regional",
-        faults: Faults | None = None,
-        forge: Forge = lambda operation: operation[::-1],
+        self, plan: Plan, folder: Path, private: Path, seed: int, forge: Forge = lambda operation: operation[::-1]
     ) -> None:
-        if not LEAST <= size <= MOST:
-            raise InputError(f"council of {size} replicas: from {LEAST} to {MOST} are needed")
-        kind = find(protocol)
-        delays = place(size, network(NETWORK))
-        self.regions = group(np.round(delays * 2e6).astype(np.int64))
-        self.bound = kind.quorums(self.regions.members).bound
-        self.faulty = (faults or Faults()).place(self.regions, self.bound)
+        self.regions, self.bound, self.faulty = plan.regions, plan.bound, plan.faulty
+        size = plan.regions.n
         self.correct = tuple(replica for replica in range(size) if replica not in self.faulty)
         pairs = [keys.derived_key(seed, replica) for replica in range(size)]
         publics = tuple(public for _, public in pairs)
         self._client = keys.derived_key(seed, keys.SERVER)
         self.genesis = Genesis(
-            protocol,
+            plan.protocol.name,
             tuple(public.hex() for public in publics),
             self.regions.members,
             f"{SIMULATED}: all private keys derive from the run's seed and are kept in its private folder",
@@ -143,14 +169,14 @@ class Council:
         self._known: set[tuple[bytes, bytes, bytes]] = set()
         self.schemes = tuple(SharedScheme(key, public, publics, self._known) for key, public in pairs)
         self._docket = _Docket()
-        self._replicas = tuple(self._replica(own, publics, kind.name) for own in range(size))
+        self._replicas = tuple(self._replica(own, publics, plan.protocol) for own in range(size))
         machines = [
             _LyingLeader(replica, self._false_request(own, forge))
             if self.faulty.get(own) == FALSE_AGGREGATE
             else replica
             for own, replica in enumerate(self._replicas)
         ]
-        self._loop = Loop(machines, np.round(delays * 1e9).astype(np.int64), self._leader_seen_by, self.faulty)
+        self._loop = Loop(machines, np.round(plan.delays * 1e9).astype(np.int64), self._leader_seen_by, self.faulty)
 
     @property
     def last(self) -> Block | None:
@@ -229,12 +255,12 @@ class Council:
 
         return lie
 
-    def _replica(self, own: int, publics: tuple[bytes, ...], protocol: str) -> Replica:
+    def _replica(self, own: int, publics: tuple[bytes, ...], protocol: Protocol) -> Replica:
         config = Config(
             self.genesis.chain,
             own,
             publics,
-            find(protocol),
+            protocol,
             regions=lambda places: self.regions.covering(places).members,
             timing=_TIMING,
         )

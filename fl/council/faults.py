@@ -1,6 +1,5 @@
 """Faulty replicas of a simulated council: what each does wrong, and where they sit."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from consensus.regions import Regions
@@ -80,6 +79,4 @@ class Faults:
         return faulty
 
 
-def named(replicas: Sequence[int]) -> str:
-    """Write a list of replicas."""
-    return ("replica " if len(replicas) == 1 else "replicas ") + ", ".join(map(str, replicas))
+NO_FAULTS = Faults()

@@ -15,8 +15,8 @@ from shards.nearest import suggest
 
 DEFAULT_CLIENTS = 10
 PRIVATE_KEY, SEED_KEY = "fedshard-private", "fedshard-seed"
-"""Node configuration that a simulated run adds: its private folder, and the seed that the secrets of simulated
-clients derive from. A node of a real deployment has neither."""
+"""Node configuration that a simulated run adds, the ServerApp's own included: its private folder, and the seed that
+simulated secrets derive from. A node of a real deployment has neither."""
 
 _APP_FILE = "pyproject.toml"
 

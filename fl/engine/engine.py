@@ -87,7 +87,7 @@ class Options:
     start_method : "fork", "spawn" or None
         How workers start; None for fork where it is safe.
     node_config : dict
-        Joins every node's configuration.
+        Joins every node's configuration, and is the ServerApp's.
     """
 
     clients: int
@@ -231,7 +231,8 @@ def run_apps(
         stack.callback(grid.close)
         on_ready()
         flower.set_identity(run_id, flower.SUPERLINK_NODE_ID)
-        context = flower.build_context(run_id, flower.SUPERLINK_NODE_ID, {}, dict(run_config))
+        node_config = dict(options.node_config)
+        context = flower.build_context(run_id, flower.SUPERLINK_NODE_ID, node_config, dict(run_config))
         stack.enter_context(seeded(derive(options.seed, "server")))
         try:
             apps.server(grid, context)

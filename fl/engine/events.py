@@ -1,8 +1,8 @@
 """What can be observed of a run. To observe one, write a class with these two methods."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from flwr.app import ArrayRecord
 
@@ -60,6 +60,8 @@ class RoundEvent:
         The global model at this moment, where the ServerApp gives it.
     phases : mapping of str to float
         Seconds of the ServerApp's own work in this round, by name (``aggregation``, ``server test``), where it says.
+    council : sequence of mapping
+        One for each block that a council committed in this round; see `fl.run.blocks`.
     """
 
     server_round: int
@@ -67,6 +69,7 @@ class RoundEvent:
     metrics: Mapping[str, float]
     arrays: ArrayRecord | None = None
     phases: Mapping[str, float] = field(default_factory=dict)
+    council: Sequence[Mapping[str, Any]] = ()
 
 
 class Observer(Protocol):

@@ -109,6 +109,8 @@ class Printer:
             parts.append(f"{sum(e.replied for e in trained)}/{sum(e.sent for e in trained)} replies")
             parts.append("replayed" if all(e.replayed for e in trained) else f"{seconds:.1f} s")
         self.console.print("  ".join(parts))
+        for note in [note for block in event.council for note in block["notes"]]:
+            self.console.print(f"  council: {note}")
         if self.dashboard is not None:
             self.dashboard.on_round(event)
             if self._live is None:
@@ -141,6 +143,8 @@ class MetricsLog:
         self._folder.log("round", {"server_round": event.server_round, **event.metrics})
         if event.phases:
             self._folder.log("phases", {"server_round": event.server_round, **event.phases})
+        for block in event.council:
+            self._folder.log("block", {"server_round": event.server_round, **block})
 
 
 def _kind(event: BatchEvent) -> str:

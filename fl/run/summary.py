@@ -25,8 +25,11 @@ class Summary:
         Of the final model, on the server's test set, else averaged over clients.
     epsilon_max, delta : float or None
         The most that any record has spent, at this delta; None where privacy is off.
-    consensus_p50_ms, committed_blocks : None
-        Filled once rounds are agreed by a council.
+    consensus_p50_ms : float or None
+        Median wall time that the council took in a round; None without a council. Measured in this process, where all
+        replicas are simulated: no network is in it.
+    committed_blocks : int or None
+        Height of the council's chain.
     model_digest : str or None
         `model_digest` of the final model.
     wall_s : float
