@@ -95,6 +95,8 @@ class Core:
     @property
     def high(self) -> int:
         """The last number that may be voted for: the high watermark, or the end of the epoch."""
+        if self.header.epoch != self.epoch.number:  # executed to the end, but that checkpoint is not stable yet
+            return self.header.base
         high = self.low + self.config.window
         return min(high, self.header.until) if self.header.until else high
 

@@ -66,6 +66,12 @@ class Ordering(Execution):
             self.send({self.leader(self.view)} - {self.own}, encoded, "request")
         self.watch()
 
+    def remind_leader(self) -> None:
+        """Pass the oldest request on again: the leader may never have had it."""
+        oldest = self.requests.oldest()
+        if oldest is not None and self.active and self.leader(self.view) != self.own:
+            self.send((self.leader(self.view),), oldest, "request")
+
     def executed_request(self, request: Request) -> None:
         """Forget a request that was executed."""
         self.requests.done(request.client, request.timestamp)
@@ -208,7 +214,7 @@ class Ordering(Execution):
         batch = decode_batch(encoded)
         if batch is None or batch.view != proposal.view:
             return "not a batch of this view"
-        if (not batch.requests and not self.header.until) or len(batch.requests) > self.config.batch_requests:
+        if len(batch.requests) > self.config.batch_requests:
             return f"a batch of {len(batch.requests)} requests"
         for item in batch.requests:
             request = decode_as(Request, item)

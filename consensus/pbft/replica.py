@@ -117,6 +117,7 @@ class Replica(Views):
             if stuck:
                 self._send_status()
                 self.fetch_missing()
+            self.remind_leader()
             self.watch()
 
     def _on_status(self, status: Status) -> None:
@@ -160,8 +161,12 @@ class Replica(Views):
 
     def recover(self, records: list[bytes]) -> None:
         """Take back what the durable log holds, in the order in which it was written."""
-        for record in records:
-            match decode(record):
+        messages = [decode(record) for record in records]
+        states = [message for message in messages if isinstance(message, State)]
+        if states:  # first, since what lies above the newest one may have been written before it
+            self.recover_state(states[-1])
+        for message in messages:
+            match message:
                 case Content() as content:
                     self.batches[batch_digest(content.batch)] = content.batch
                 case Vote() as vote:
@@ -170,8 +175,6 @@ class Replica(Views):
                     self._recover_certificate(certificate)
                 case Signed() as signed:
                     self._recover_view(signed)
-                case State() as state:
-                    self.recover_state(state)
         self.execute_ready()
         self.proposed = max([self.low, *(seq for seq, slot in self.slots.items() if slot.view == self.view)])
         # Votes and answers are asked for again, timers start anew; what was decided is told again.

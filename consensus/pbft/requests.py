@@ -78,6 +78,10 @@ class Requests:
         """Make all requests available again: proposals of an earlier view may be lost."""
         self._taken.clear()
 
+    def oldest(self) -> bytes | None:
+        """Give the request that waits longest, encoded."""
+        return next(iter(self._waiting.values()), None)
+
     def waiting(self) -> tuple[bytes, ...]:
         """Give all requests that wait, encoded."""
         return tuple(self._waiting.values())

@@ -26,6 +26,7 @@ class Views(Ordering):
         self.changes: dict[int, tuple[ViewChange, Signed]] = {}
         self.prescribed: dict[int, bytes] = {}
         self._view_timer = False
+        self._awaited: bytes | None = None  # the request that the view timer runs for, if one waited
         self._stood: tuple[int, int, bool, int] | None = None  # where it stood when the status timer was set
 
     # -- watching the leader ------------------------------------------------------------------------------------
@@ -58,6 +59,7 @@ class Views(Ordering):
 
     def _start_view_timer(self) -> None:
         self._view_timer = True
+        self._awaited = self.requests.oldest()
         self.set_timer(VIEW, self.config.timing.view * (1 + self.attempts))
 
     def _stop_view_timer(self) -> None:
@@ -66,9 +68,13 @@ class Views(Ordering):
             self.cancel_timer(VIEW)
 
     def progressed(self) -> None:
-        """Be patient again: the leader gets the full time for what is still under way."""
+        """Be patient again: the leader gets the full time for what is still under way.
+
+        But for a request that waited already: a leader that serves everybody else must not starve one client.
+        """
         self.attempts = 0
-        self._stop_view_timer()
+        if self._awaited is None or self._awaited != self.requests.oldest():
+            self._stop_view_timer()
         if self.busy:
             self.watch()
         self.propose()

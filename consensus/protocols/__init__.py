@@ -1,5 +1,8 @@
 """The protocols by name: each is a quorum system and a vote path over the same PBFT core."""
 
+import importlib
+import sys
+
 from consensus.pbft.config import Protocol
 from consensus.protocols.flat import FLAT
 from consensus.protocols.regional import REGIONAL, REGIONAL_FAST
@@ -12,13 +15,24 @@ PROTOCOLS = {protocol.name: protocol for protocol in (FLAT, REGIONAL, REGIONAL_F
 
 
 def find(name: str) -> Protocol:
-    """Find a protocol by its name.
+    """Find a protocol by its name, or one of your own as ``module:NAME``.
 
     Raises
     ------
     InputError
-        For a name that is not known.
+        For a name that is not known, or a module that does not hold a `Protocol` of that name.
     """
-    if name not in PROTOCOLS:
-        raise InputError(f"no protocol {name!r}: {suggest(name, PROTOCOLS)}")
-    return PROTOCOLS[name]
+    if name in PROTOCOLS:
+        return PROTOCOLS[name]
+    module_name, colon, attribute = name.partition(":")
+    if not colon:
+        raise InputError(f"no protocol {name!r}: {suggest(name, PROTOCOLS)}; your own is named as module:NAME")
+    if "" not in sys.path:  # a command's own folder is not its user's
+        sys.path.insert(0, "")
+    try:
+        found = getattr(importlib.import_module(module_name), attribute, None)
+    except ImportError as error:
+        raise InputError(f"protocol {name!r}: {error}; run where Python finds the module {module_name!r}") from None
+    if not isinstance(found, Protocol):
+        raise InputError(f"protocol {name!r}: the module has no consensus.pbft.config.Protocol named {attribute!r}")
+    return found
