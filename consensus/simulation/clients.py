@@ -95,6 +95,10 @@ class Client:
         Its number on the network.
     latencies : list of float
         Seconds from request to belief, in order.
+    asked : list of float
+        When each request was first sent, in seconds.
+    believed : list of float
+        When its reply was.
     results : list of bytes
         What was believed.
     """
@@ -112,6 +116,8 @@ class Client:
         self.key = key
         self.node = simulation.join(self, key.public)
         self.latencies: list[float] = []
+        self.asked: list[float] = []
+        self.believed: list[float] = []
         self.results: list[bytes] = []
         self.on_done: Callable[[], None] | None = None
         self._simulation = simulation
@@ -133,6 +139,12 @@ class Client:
         """Whether all its requests were answered."""
         return len(self.results) == self._load.requests
 
+    def longest_after(self, second: float) -> float:
+        """Give the longest wait for a reply so far, of which only what came after some second counts."""
+        now = self._simulation.now / NANO
+        ends = [*self.believed, now][: len(self.asked)]
+        return max((end - max(begin, second) for begin, end in zip(self.asked, ends, strict=True)), default=0.0)
+
     def start(self) -> None:
         """Ask for the first time."""
         if self._load.requests:
@@ -149,6 +161,7 @@ class Client:
 
     def _ask(self, came: int) -> None:
         self._came = came
+        self.asked.append(self._simulation.now / NANO)
         self._timestamp += 1
         self._replies = {}
         operation = (self._timestamp.to_bytes(8, "big") + self._filler)[: max(self._load.size, 20)]
@@ -180,6 +193,7 @@ class Client:
             return
         self._view = max(self._view, reply.view)
         self.results.append(reply.result)
+        self.believed.append(now / NANO)
         self.latencies.append((now - self._came) / NANO)
         if not self.done:
             self._next()

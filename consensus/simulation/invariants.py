@@ -107,6 +107,7 @@ class Invariants(Observer):
         self._certificates: set[bytes] = set()
         self._last: dict[int, int] = {}  # decided number by node, in this life; absent before the first
         self._best: dict[int, int] = {}  # the same, of all lives
+        self._leaps: dict[int, set[int]] = {}  # checkpoints that a node fetched
         self._votes: dict[int, dict[tuple[int, int, int, int], bytes]] = {}  # by identity: what left
         self._durable: dict[int, set[tuple[int, int, int, int, bytes]]] = {}
         self._views: dict[tuple[int, int], int] = {}  # by identity and epoch
@@ -129,14 +130,10 @@ class Invariants(Observer):
             return
         self._now = now
         seq, index = effect.seq, node.index
-        last = self._last.get(index)
-        if last is None:
-            if seq > self._best.get(index, 0) + 1:
-                self._fail(
-                    index, "prefix", f"number {seq} is the first of a life; {self._best.get(index, 0)} was before"
-                )
-        elif seq != last + 1:
-            self._fail(index, "prefix", f"number {seq} follows {last}")
+        last, best = self._last.get(index), self._best.get(index, 0)
+        follows = seq <= best + 1 if last is None else seq == last + 1
+        if not follows and (seq <= (last or 0) or seq - 1 not in self._leaps.get(index, ())):
+            self._fail(index, "prefix", f"number {seq} follows {best if last is None else last}")
         self._last[index] = seq
         self._best[index] = max(seq, self._best.get(index, 0))
         known = self.history.get(seq)
@@ -144,9 +141,7 @@ class Invariants(Observer):
             self.history[seq] = effect
             self._check_content(node, effect)
         elif (known.digest, known.requests) != (effect.digest, effect.requests):
-            self._fail(
-                index, "agreement", f"number {seq}: {effect.digest.hex()[:8]}, others {known.digest.hex()[:8]}"
-            )
+            self._fail(index, "agreement", f"number {seq}: {effect.digest.hex()[:8]} and {known.digest.hex()[:8]}")
         elif known.results != effect.results:
             self._fail(index, "agreement", f"number {seq}: results differ")
         if effect.certificate not in self._certificates:
@@ -190,10 +185,9 @@ class Invariants(Observer):
             self._fail(node.index, "certificate", f"number {effect.seq}: a signature is wrong")
 
     def noted(self, now: int, node: Node, effect: Noted) -> None:
-        """Leap to the checkpoint of a state transfer."""
-        if effect.what == "transfer" and effect.seq > self._last.get(node.index, 0):
-            self._last[node.index] = effect.seq
-            self._best[node.index] = max(effect.seq, self._best.get(node.index, 0))
+        """Remember the checkpoints whose states a replica fetches: it may go on from there."""
+        if effect.what == "transfer":
+            self._leaps.setdefault(node.index, set()).add(effect.seq)
 
     # -- votes --------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,489 @@
+"""Whole runs by seed: who takes part, what goes wrong and when; the same seed is the same run, bit for bit."""
+
+import hashlib
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+from typing import IO
+
+from msgspec import Struct
+
+from consensus.identity import Ed25519, Null, Scheme, keypair
+from consensus.machine import Application, StateMachine
+from consensus.messages import COMMIT, PREPARE
+from consensus.pbft.config import Config, Protocol, Regions, SchemeFactory, Timing
+from consensus.pbft.replica import Replica
+from consensus.protocols import PROTOCOLS, find
+from consensus.quorum import QuorumSystem
+from consensus.simulation.adversaries import KINDS
+from consensus.simulation.adversary import Setting
+from consensus.simulation.application import Chain
+from consensus.simulation.clients import Client, Load, ed25519_key, null_key
+from consensus.simulation.costs import costs
+from consensus.simulation.disk import DISK_FAULTS, DiskFault
+from consensus.simulation.events import Node, Observer, Simulation
+from consensus.simulation.invariants import Invariants, Violation
+from consensus.simulation.network import NANO, Cut, Faults, Network, partition
+from consensus.simulation.schemes import Meter, Metered, NullSum
+from consensus.simulation.trace import Trace
+
+CHAIN = hashlib.sha256(b"simulated chain").digest()
+SIZES = (4, 5, 6, 7, 10, 13, 16)
+DISK_KINDS = ("disk-rot", "disk-full")
+"""Kinds of faulty replicas that run the honest code on a disk that fails."""
+
+STEPS = 3_000_000  # more than any run takes that gets anywhere
+
+MakeReplica = Callable[[Config, SchemeFactory, Application], StateMachine]
+
+
+class Outage(Struct, frozen=True):
+    """A replica crashes and comes back.
+
+    Attributes
+    ----------
+    node : int
+        Which.
+    at : float
+        When, in seconds; unused where `write` is given.
+    write : int
+        During which write to its disk, counted from 1; 0 for a crash between two events.
+    down : float
+        Seconds until it is started again.
+    fault : str
+        What becomes of writes that were not durable: see `consensus.simulation.disk`.
+    """
+
+    node: int
+    at: float
+    write: int
+    down: float
+    fault: DiskFault
+
+
+class Pause(Struct, frozen=True):
+    """A replica's processor stops for a while."""
+
+    node: int
+    at: float
+    seconds: float
+
+
+class Scenario(Struct, frozen=True):
+    """Everything that a run depends on.
+
+    Attributes
+    ----------
+    seed : int
+        Of all chance within the run.
+    protocol : str
+        Name of the protocol.
+    regions : tuple of tuple of int
+        The replicas of each region.
+    faulty : tuple of (int, str)
+        Faulty replicas and how they are: a name of `adversaries.KINDS` or one of `DISK_KINDS`.
+    faults : Faults
+        Of the network, until they heal.
+    rtt, jitter : float
+        Largest round-trip time in seconds, and spread of delays.
+    outages, pauses, rates : tuple
+        What happens to correct replicas; how fast each clock runs.
+    clients, requests, rate : int, int, float
+        How many clients, requests of each, and requests per second of an open loop (0: closed).
+    sync : float
+        Seconds a write takes.
+    profile : str
+        What processors cost: see `consensus.simulation.costs`.
+    scheme : str
+        ``null``, ``sum`` (bundles like those of BLS) or ``ed25519``.
+    period, window, in_flight, batch, inline : int
+        As in `Config`.
+    view : float
+        The view timer; the others follow from it.
+    """
+
+    seed: int
+    protocol: str
+    regions: Regions
+    faulty: tuple[tuple[int, str], ...] = ()
+    faults: Faults = Faults()
+    rtt: float = 0.05
+    jitter: float = 0.0
+    outages: tuple[Outage, ...] = ()
+    pauses: tuple[Pause, ...] = ()
+    rates: tuple[float, ...] = ()
+    clients: int = 1
+    requests: int = 5
+    rate: float = 0.0
+    sync: float = 0.0
+    profile: str = "free"
+    scheme: str = "null"
+    period: int = 4
+    window: int = 8
+    in_flight: int = 2
+    batch: int = 4
+    inline: int = 1024
+    view: float = 2.0
+
+    @property
+    def n(self) -> int:
+        """Number of replicas."""
+        return sum(len(region) for region in self.regions)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a run.
+
+    Attributes
+    ----------
+    violations : tuple of Violation
+        Broken invariants; empty if all is well.
+    decisions : tuple of (int, bytes)
+        Numbers and digests of batches, in order.
+    sent : dict
+        Messages and bytes by kind.
+    steps : int
+        Events that replicas took.
+    seconds : float
+        Simulated time.
+    latencies : tuple of float
+        Of all requests, in seconds.
+    trace : str
+        Hash over all events.
+    """
+
+    violations: tuple[Violation, ...]
+    decisions: tuple[tuple[int, bytes], ...]
+    sent: dict[str, tuple[int, int]]
+    steps: int
+    seconds: float
+    latencies: tuple[float, ...]
+    trace: str
+
+
+def random_scenario(seed: int, protocol: str = "", n: int = 0) -> Scenario:
+    """Draw a scenario: at most as many faulty replicas as the protocol survives, and a network that heals.
+
+    Parameters
+    ----------
+    seed : int
+        The scenario's number.
+    protocol, n : str, int, optional
+        Fixed instead of drawn.
+    """
+    random = Random(f"scenario/{seed}")
+    protocol = protocol or random.choice(sorted(PROTOCOLS))
+    n = n or random.choice(SIZES)
+    regions = _random_regions(random, n)
+    bound = find(protocol).quorums(regions).bound
+    kinds = (*KINDS, *DISK_KINDS)
+    faulty = sorted(random.sample(range(n), random.randint(0, bound)))
+    kind = random.choice(kinds)  # often all of one kind: colluders, bad heads
+    chosen = tuple((place, kind if random.random() < 0.5 else random.choice(kinds)) for place in faulty)
+    heal = random.choice((0.0, 5.0, 15.0))
+    view = random.choice((0.5, 2.0))
+    correct = [place for place in range(n) if place not in faulty]
+    return Scenario(
+        seed=seed,
+        protocol=protocol,
+        regions=regions,
+        faulty=chosen,
+        faults=_random_faults(random, n, faulty, heal),
+        rtt=random.choice((0.001, 0.02, 0.1)),
+        jitter=random.choice((0.0, 0.1, 0.5)),
+        outages=tuple(
+            _random_outage(random, correct, heal) for _ in range(random.choice((0, 0, 1, 3)) if heal else 0)
+        ),
+        pauses=tuple(
+            Pause(random.choice(correct), random.random() * heal, random.random() * 2 * view)
+            for _ in range(random.choice((0, 0, 2)) if heal else 0)
+        ),
+        rates=tuple(random.uniform(0.95, 1.05) for _ in range(n)) if random.random() < 0.5 else (),
+        clients=random.randint(1, 3),
+        requests=random.randint(2, 10),
+        rate=random.choice((0.0, 0.0, 5.0)),
+        sync=random.choice((0.0, 0.0, 0.004)),
+        profile=random.choice(("free", "free", "server")),
+        scheme=random.choice(("null", "null", "sum")),
+        period=(period := random.choice((2, 4))),
+        window=period * random.choice((2, 3)),
+        in_flight=random.randint(1, 4),
+        batch=random.randint(1, 4),
+        inline=random.choice((1 << 14, 1 << 14, 0)),
+        view=view,
+    )
+
+
+def _random_regions(random: Random, n: int) -> Regions:
+    order = random.sample(range(n), n)
+    k = random.randint(1, min(4, n // 2))
+    return tuple(tuple(sorted(order[index::k])) for index in range(k))
+
+
+def _random_faults(random: Random, n: int, faulty: list[int], heal: float) -> Faults:
+    if not heal:
+        return Faults(heal=0.0)
+    cuts: list[Cut] = []
+    for _ in range(random.choice((0, 1, 3))):
+        begin = random.random() * heal
+        end = min(heal, begin + random.random() * heal)
+        groups: tuple[list[int], list[int]] = ([], [])
+        for place in range(n):
+            if place not in faulty:  # the faulty reach both sides: the scheduler is on theirs
+                groups[random.randrange(2)].append(place)
+        both = partition(begin, end, groups)
+        cuts += random.choice((both, both[:1]))
+    return Faults(
+        loss=random.choice((0.0, 0.02, 0.2)),
+        duplicate=random.choice((0.0, 0.1)),
+        reorder=random.choice((0.0, 0.2)),
+        reorder_s=random.random(),
+        tail=random.choice((0.0, 0.05)),
+        tail_s=random.random(),
+        cuts=tuple(cuts),
+        heal=heal,
+    )
+
+
+def _random_outage(random: Random, correct: list[int], heal: float) -> Outage:
+    return Outage(
+        node=random.choice(correct),
+        at=random.random() * heal,
+        write=random.choice((0, random.randint(1, 60))),
+        down=random.random() * heal / 2,
+        fault=random.choice(DISK_FAULTS),
+    )
+
+
+class World(Observer):
+    """A scenario as it is run: the simulation with its replicas, clients, watchers and planned faults.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        What is to happen.
+    replica : callable
+        Makes a replica from its configuration, schemes and application.
+    protocol : Protocol, optional
+        In place of the scenario's, by name.
+    record : binary file, optional
+        Where the trace is written.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        replica: MakeReplica = Replica,
+        protocol: Protocol | None = None,
+        record: IO[bytes] | None = None,
+    ) -> None:
+        n = scenario.n
+        self.scenario = scenario
+        self.protocol = protocol or find(scenario.protocol)
+        self.quorums: QuorumSystem = self.protocol.quorums(scenario.regions)
+        self.applications: dict[int, Chain] = {}
+        self._replica = replica
+        self._kinds = dict(scenario.faulty)
+        self._costs = costs(scenario.profile)
+        self._keys = [keypair(hashlib.sha256(b"replica %d" % place).digest()) for place in range(n)]
+        self._members = tuple(public for _, public in self._keys)
+        self.correct = tuple(place for place in range(n) if place not in self._kinds)
+        self.invariants = Invariants(
+            CHAIN,
+            lambda epoch: self.quorums,
+            self._scheme(0),
+            self.correct,
+            decisive=PREPARE if self.protocol.fast else COMMIT,
+            window=scenario.window,
+        )
+        self.simulation = Simulation(
+            self._make,
+            n,
+            self._network(),
+            costs=self._costs,
+            sync=scenario.sync,
+            observers=(self.invariants, self),
+            trace=Trace(record),
+            seed=scenario.seed,
+        )
+        self.clients = [self._client(name) for name in range(scenario.clients)]
+        self._plan()
+
+    def _network(self) -> Network:
+        scenario, places = self.scenario, Random(f"{self.scenario.seed}/places")
+        nodes = scenario.n + scenario.clients
+        at = [complex(places.random(), places.random()) for _ in range(nodes)]
+        return Network(
+            nodes,
+            lambda a, b: scenario.rtt * (0.05 + abs(at[a] - at[b]) / 2**0.5),
+            jitter=scenario.jitter,
+            faults=scenario.faults,
+            seed=scenario.seed,
+        )
+
+    def _scheme(self, own: int) -> Scheme:
+        match self.scenario.scheme:
+            case "ed25519":
+                scheme: Scheme = Ed25519(self._keys[own][0], self._members)
+            case "sum":
+                scheme = NullSum(own, self.scenario.n, 8)
+            case _:
+                scheme = Null(own, self.scenario.n)
+        return scheme
+
+    def _make(self, index: int, meter: Meter) -> StateMachine:
+        if index in self._kinds and self._kinds[index] not in DISK_KINDS:
+            return KINDS[self._kinds[index]](self._setting(index, meter))
+        return self._honest(index, meter)
+
+    def _honest(self, index: int, meter: Meter) -> StateMachine:
+        prices = self._costs.signatures("bls" if self.scenario.scheme == "sum" else "ed25519", self.scenario.n)
+        client_s = self._costs.ed25519_verify
+        application = self.applications[index] = Chain()
+        return self._replica(
+            self._config(index),
+            lambda members, own: Metered(self._scheme(own), prices, meter, client_s),
+            application,
+        )
+
+    def _config(self, index: int) -> Config:
+        scenario = self.scenario
+        return Config(
+            chain=CHAIN,
+            own=index,
+            members=self._members,
+            protocol=self.protocol,
+            regions=lambda places: scenario.regions,
+            period=scenario.period,
+            window=scenario.window,
+            in_flight=scenario.in_flight,
+            batch_requests=scenario.batch,
+            inline=scenario.inline,
+            timing=Timing(scenario.view, scenario.view / 4, scenario.view / 40, scenario.view / 4),
+        )
+
+    def _setting(self, index: int, meter: Meter) -> Setting:
+        return Setting(
+            config=self._config(index),
+            quorums=self.quorums,
+            schemes={place: self._scheme(place) for place in sorted(self._kinds)},
+            make=lambda: self._honest(index, meter),
+            random=Random(f"{self.scenario.seed}/adversary/{index}"),
+        )
+
+    def _client(self, name: int) -> Client:
+        scenario = self.scenario
+        load = Load(scenario.requests, rate=scenario.rate, timeout=scenario.view, size=64)
+        key = (ed25519_key if scenario.scheme == "ed25519" else null_key)(name)
+        client = Client(self.simulation, key, CHAIN, self.quorums, self._scheme(0), load, scenario.seed)
+        client.on_done = self._client_done
+        return client
+
+    def _client_done(self) -> None:
+        if all(client.done for client in self.clients):
+            self.simulation.stop()
+
+    # -- planned faults -----------------------------------------------------------------------------------------
+
+    def _plan(self) -> None:
+        scenario, simulation = self.scenario, self.simulation
+        for place, rate in enumerate(scenario.rates):
+            simulation.nodes[place].rate = rate
+        for outage in scenario.outages:
+            if outage.write:
+                simulation.nodes[outage.node].disk.crash_at = outage.write
+                simulation.nodes[outage.node].disk.fault = outage.fault
+            else:
+                simulation.at(outage.at, lambda outage=outage: simulation.crash(outage.node, outage.fault))  # type: ignore[misc]
+        for pause in scenario.pauses:
+            simulation.at(pause.at, lambda pause=pause: simulation.pause(pause.node, pause.seconds))  # type: ignore[misc]
+        random = Random(f"{scenario.seed}/disks")
+        for place, kind in scenario.faulty:
+            if kind == "disk-full":
+                simulation.nodes[place].disk.capacity = random.randrange(1, 1 << 14)
+            elif kind == "disk-rot":
+                simulation.at(random.random() * 10, lambda place=place: self._rot(place, random))  # type: ignore[misc]
+        simulation.at(scenario.faults.heal, self._heal)
+
+    def _rot(self, place: int, random: Random) -> None:
+        self.simulation.crash(place)
+        self.simulation.nodes[place].disk.rot(random)
+        self.simulation.restart(place)
+
+    def _heal(self) -> None:
+        for node in self.simulation.nodes:
+            node.disk.crash_at = 0
+            self.simulation.restart(node.index)
+
+    def crashed(self, now: int, node: Node) -> None:
+        """Start a crashed replica again after its time."""
+        down = next((outage.down for outage in self.scenario.outages if outage.node == node.index), 0.0)
+        self.simulation.after(down, lambda: self.simulation.restart(node.index))
+
+    # -- running ------------------------------------------------------------------------------------------------
+
+    @property
+    def patience(self) -> float:
+        """Seconds after stabilisation, or after it was asked, until a request must be done.
+
+        Timers grow linearly, so before the network heals a replica can have come to wait a times the view timer, with
+        ``a (a+1) / 2`` timers in that time. From there on, every one of `bound` faulty leaders may use up one timer
+        more, one more may be spent in joining the others, and a client may sit out its own timer once.
+        """
+        view, heal = self.scenario.view, self.scenario.faults.heal
+        grown = int((2 * heal / view) ** 0.5) + 1
+        waits = sum(grown + turn for turn in range(1, self.quorums.bound + 3))
+        return float(1.06 * view * (waits + grown) + 10 * view)
+
+    def run(self) -> Outcome:
+        """Run until every client is served, or should have been."""
+        scenario, simulation, invariants = self.scenario, self.simulation, self.invariants
+        violations = invariants.violations
+        try:
+            simulation.start()
+            for client in self.clients:
+                client.start()
+            last = scenario.faults.heal + scenario.requests * (self.patience + 1 / (scenario.rate or 1))
+            if not simulation.run(last, STEPS):
+                violations.append(Violation(simulation.now, -1, "storm", f"more than {STEPS} steps"))
+            simulation.run(
+                simulation.now / NANO + scenario.view, 100_000
+            )  # what is under way may still break something
+        except Exception as error:
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            detail = f"{type(error).__name__}: {error} ({where.name}, line {where.lineno})"
+            violations.append(Violation(simulation.now, -1, "exception", detail))
+        self._check_liveness(violations)
+        states = {place: self.applications[place] for place in self.correct}
+        invariants.finish(simulation.now, {place: (app.count, app.snapshot()) for place, app in states.items()})
+        return Outcome(
+            violations=tuple(violations),
+            decisions=tuple((seq, invariants.history[seq].digest) for seq in sorted(invariants.history)),
+            sent={kind: (count, size) for kind, (count, size) in sorted(simulation.sent.items())},
+            steps=simulation.steps,
+            seconds=simulation.now / NANO,
+            latencies=tuple(latency for client in self.clients for latency in client.latencies),
+            trace=simulation.trace.hexdigest(),
+        )
+
+    def _check_liveness(self, violations: list[Violation]) -> None:
+        for number, client in enumerate(self.clients):
+            waited = client.longest_after(self.scenario.faults.heal)
+            if waited > self.patience:
+                detail = f"client {number} waited {waited:.1f} s, {self.patience:.1f} s are the bound"
+                violations.append(Violation(self.simulation.now, -1, "liveness", detail))
+            elif not client.done:
+                violations.append(Violation(self.simulation.now, -1, "liveness", f"client {number} is not done"))
+
+
+def run(
+    scenario: Scenario,
+    *,
+    replica: MakeReplica = Replica,
+    protocol: Protocol | None = None,
+    record: IO[bytes] | None = None,
+) -> Outcome:
+    """Run a scenario: see `World` for the parameters."""
+    return World(scenario, replica, protocol, record).run()
