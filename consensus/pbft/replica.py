@@ -98,18 +98,26 @@ class Replica(Views):
                 self.on_fetch(sender, fetch)
             case Content() as content:
                 self.on_content(content)
-            case State() as state:
-                self.on_state(state)
-            case Committed() as committed:
-                self.path.overtaken(committed, sender)
-                self.on_committed(committed)
+            case State() | Committed() as message:
+                self._catch_up(sender, message)
 
     # -- status -------------------------------------------------------------------------------------------------
 
-    def _send_status(self) -> None:
+    def _send_status(self, to: tuple[int, ...] | None = None) -> None:
         stable = self.stable.seq if self.stable else 0
         status = Status(self.epoch.number, self.view, self.active, stable, self.executed, self.own)
-        self.send(self.others, encode(status), "sync")
+        self.send(self.others if to is None else to, encode(status), "sync")
+
+    def _catch_up(self, sender: int, message: State | Committed) -> None:
+        """Take in what was decided without this replica, and ask whoever knew it whether there is more."""
+        before = self.executed
+        if isinstance(message, State):
+            self.on_state(message)
+        else:
+            self.path.overtaken(message, sender)
+            self.on_committed(message)
+        if self.executed > before and not self.busy and sender >= 0:
+            self._send_status((sender,))
 
     def _on_status_timer(self) -> None:
         stuck, self._stood = self._stood == self.standing, None
