@@ -86,6 +86,10 @@ class Regions:
             min(regions, key=len).append(place)
         return Regions(tuple(map(tuple, regions)))
 
+    def renamed(self, places: Sequence[int]) -> "Regions":
+        """Turn a map of 0, 1, 2, … into one of these places."""
+        return Regions(tuple(tuple(places[replica] for replica in region) for region in self.members))
+
     def to_json(self) -> bytes:
         """Give the canonical form that is committed and signed."""
         return msgspec.json.encode({"regions": self.members})
@@ -139,7 +143,7 @@ def group(rtt_us: Micros, regions: int | Literal["auto", "sites"] = "auto") -> R
         if not 1 <= k <= n:
             raise InputError(f"regions is {k}: a number from 1 to {n}, the number of replicas, is needed")
         found = _balanced(rtt_us, medoids(rtt_us, k))
-    return Regions(tuple(_by_centrality(rtt_us, region) for region in sorted(map(sorted, found))))
+    return Regions(tuple(by_centrality(rtt_us, region) for region in sorted(map(sorted, found))))
 
 
 def sites(rtt_us: Micros) -> list[list[int]]:
@@ -181,6 +185,13 @@ def medoids(rtt_us: Micros, k: int) -> list[int]:
     return sorted(chosen)
 
 
+def by_centrality(rtt_us: Micros, region: Iterable[int]) -> tuple[int, ...]:
+    """Order replicas by the sum of their round trips to the others of the region; ties by place."""
+    own = sorted(region)
+    sums = rtt_us[np.ix_(own, own)].sum(axis=1).tolist()
+    return tuple(replica for _, replica in sorted(zip(sums, own, strict=True)))
+
+
 def _best_swap(rtt_us: Micros, chosen: list[int]) -> tuple[int, int] | None:
     k = len(chosen)
     to_medoids = rtt_us[chosen]
@@ -214,12 +225,6 @@ def _balanced(rtt_us: Micros, heads: list[int]) -> list[list[int]]:
         room = [index for index in range(k) if len(regions[index]) < most]
         regions[min(room, key=lambda index: (to_heads[index, replica], len(regions[index]), index))].append(replica)
     return regions
-
-
-def _by_centrality(rtt_us: Micros, region: Iterable[int]) -> tuple[int, ...]:
-    own = sorted(region)
-    sums = rtt_us[np.ix_(own, own)].sum(axis=1).tolist()
-    return tuple(replica for _, replica in sorted(zip(sums, own, strict=True)))
 
 
 def _spanning_tree(lengths: Micros) -> list[tuple[int, int, int]]:
