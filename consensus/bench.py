@@ -229,7 +229,7 @@ class Coding:
 
     def start(self) -> list[Effect]:
         """Begin without greetings: at genesis nobody missed anything."""
-        return []
+        return [effect for effect in self._replica.start() if type(effect) is not Send]
 
     def recover(self, records: list[bytes]) -> None:
         """Give the replica its records."""

@@ -59,9 +59,8 @@ class VoteSet:
             if not unchecked:
                 return union, signature
             if self._scheme.verify_all(union, self._statement, signature):
-                for part, _ in chosen:
-                    self._drop(part)
-                self._parts[union] = signature
+                self._parts[union] = signature  # its parts stay: a head still needs those of its own region alone
+                self._unchecked.discard(union)
                 return union, signature
             for part in unchecked:
                 self._unchecked.discard(part)
