@@ -49,6 +49,14 @@ class Teaching:
     weight: float
 
 
+@dataclass(frozen=True, eq=False)
+class _Stated:
+    """A region's part with its digest."""
+
+    part: Part
+    digest: bytes
+
+
 class _Judged:
     """Remembers what was computed, and verdicts about operations, where replicas share them."""
 
@@ -194,12 +202,12 @@ class RegionRound(_Judged):
         if len(correct) < quorum:
             signers, quorum = self._council.correct, Threshold(self._council.regions.n).quorum
             self.notes.append(f"region {region}: too few of its members signed; the whole council stood in for it")
-        part = self._part(updates)
-        agreeing = [replica for replica in signers if self._part(updates).digest() == part.digest()]
+        stated = self._part(updates)
+        agreeing = [replica for replica in signers if self._part(updates).digest == stated.digest]
         if len(agreeing) < quorum:
             self.notes.append(f"region {region}: no certificate, left out")
             return None
-        return self._signed(region, updates, part, agreeing)
+        return self._signed(region, updates, stated, agreeing)
 
     def _captured(self, region: int, updates: tuple[Update, ...], liars: Sequence[int]) -> RegionSum:
         """Let faulty members that are a region's quorum certify what they like: the promise of a region ends here."""
@@ -208,22 +216,24 @@ class RegionRound(_Judged):
                 self.notes.append(f"region {region}: replica {member} dissents: its own sum is another")
         return self._signed(region, updates, self._part(updates, factor=-10.0), liars)
 
-    def _signed(self, region: int, updates: tuple[Update, ...], part: Part, signers: Sequence[int]) -> RegionSum:
-        digest = part.digest()
-        self._parts[digest] = part
-        about = self._statement(region, updates, digest)
+    def _signed(self, region: int, updates: tuple[Update, ...], stated: _Stated, signers: Sequence[int]) -> RegionSum:
+        self._parts[stated.digest] = stated.part
+        about = self._statement(region, updates, stated.digest)
         who = tuple(sorted(signers))
-        return RegionSum(region, updates, digest, who, tuple(self._council.schemes[i].sign(about) for i in who))
+        return RegionSum(
+            region, updates, stated.digest, who, tuple(self._council.schemes[i].sign(about) for i in who)
+        )
 
     def _statement(self, region: int, updates: tuple[Update, ...], digest: bytes) -> bytes:
         chain, server_round = self._council.genesis.chain, self._frame.server_round
         return region_statement(chain, server_round, self._assignment, region, updates, digest)
 
-    def _part(self, updates: tuple[Update, ...], factor: float = 1.0) -> Part:
-        def compute() -> Part:
+    def _part(self, updates: tuple[Update, ...], factor: float = 1.0) -> _Stated:
+        def compute() -> _Stated:
             held = [self._held[update] for update in updates]
             vectors = factor * np.stack([teaching.vector for teaching in held])
-            return self._rule.part(vectors, np.array([teaching.weight for teaching in held]))
+            part = self._rule.part(vectors, np.array([teaching.weight for teaching in held]))
+            return _Stated(part, part.digest())
 
         return self.once((updates, factor), compute)
 
