@@ -19,7 +19,7 @@ from shards.errors import InputError
 Micros = NDArray[np.int64]
 
 FLAT_BELOW = 10
-"""With fewer replicas regions save nothing (at n = 4, four regions take 27 messages and flat 24)."""
+"""With fewer replicas four regions save little, or lose: at n = 4 they take 27 messages and flat 24."""
 AUTO = 4
 """``5n - 4k - 1 + 2k(k-1)`` grows with k from k = 2 on: of all k ≥ 4 it is least at 4, whatever n."""
 SITE_US = 7_500
