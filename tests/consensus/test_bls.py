@@ -88,6 +88,16 @@ def test_bytes_that_are_no_signature_are_never_an_exception(bad):
     assert not scheme.verify_all(3, STATEMENT, scheme.combine([(1, SINGLE[0]), (2, bad)]))
 
 
+def test_strays_that_cancel_prove_no_more_than_what_both_signed():
+    stray = blspy.G2Element.from_bytes_unchecked(NO_SIGNATURES[6])
+    first, second = (blspy.G2Element.from_bytes(signature) for signature in SINGLE[:2])
+    parts = [(1, bytes(first + stray)), (2, bytes(second + stray.negate()))]
+    scheme = SCHEMES[0]
+    assert not any(scheme.verify_all(bits, STATEMENT, part) for bits, part in parts)
+    assert scheme.verify_all(3, STATEMENT, scheme.combine(parts))
+    assert scheme.combine(parts) == scheme.combine([(1, SINGLE[0]), (2, SINGLE[1])])
+
+
 def test_clients_sign_with_ed25519():
     private, public = keypair(b"c" * 32)
     assert SCHEMES[0].verify_client(public, STATEMENT, private.sign(STATEMENT))
