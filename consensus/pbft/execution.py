@@ -71,11 +71,18 @@ class Execution(Core):
             self._ask(self.wanted)
         elif (slot := self.slots.get(self.executed + 1)) and slot.committed is not None:
             self._ask(slot.committed)
+        for slot in self.slots.values():
+            if slot.gather is not None and slot.proposal is not None:  # chunks were lost, or are withheld
+                self._ask_one(self.others, slot.seq, slot.proposal.digest)
 
     def _ask(self, certificate: Bundle) -> None:
-        holders = [p for p in members_of(self.epoch.signers(certificate)) if p != self.own] or list(self.others)
+        if self.batch(certificate.digest) is None:
+            holders = tuple(p for p in members_of(self.epoch.signers(certificate)) if p != self.own)
+            self._ask_one(holders or self.others, certificate.seq, certificate.digest)
+
+    def _ask_one(self, holders: tuple[int, ...], seq: int, digest: bytes) -> None:
         holder = holders[(self.own + self._tries) % len(holders)]
-        self.send((holder,), encode(Fetch(certificate.seq, certificate.digest, self.own)), "sync")
+        self.send((holder,), encode(Fetch(seq, digest, self.own)), "sync")
 
     def on_fetch(self, sender: int, fetch: Fetch) -> None:
         """Answer with a batch or a state, if it is here."""
@@ -172,6 +179,8 @@ class Execution(Core):
         image = Image(states.encode(header), replies, self.application.snapshot())
         self._images[seq] = image
         self.cast(CHECKPOINT, 0, seq, image.digest())
+        if self.wanted is not None and self.wanted.seq == seq and self.wanted.digest == image.digest():
+            self._stabilise(self.wanted, image)  # it got here by itself meanwhile
 
     def cast(self, phase: int, view: int, seq: int, digest: bytes) -> None:
         """Vote, if this replica may."""
@@ -233,7 +242,9 @@ class Execution(Core):
     def on_state(self, message: State) -> None:
         """Take over a checkpoint's state if it is ahead and everything that should vouch for it does."""
         image = states.decode_image(message.state)
-        if image is None or (message.certificate.seq <= self.executed and self.wanted is None):
+        # A state that is not ahead is wanted only by a replica whose own one a quorum contradicts.
+        contradicted = self.wanted is not None and self.wanted.seq <= self.executed
+        if image is None or (message.certificate.seq <= self.executed and not contradicted):
             return
         header = states.decode_header(image.header)
         if header is None or message.certificate.seq <= self.low or image.digest() != message.certificate.digest:

@@ -185,7 +185,8 @@ class Ordering(Execution):
         if slot.gather is not None:
             self._gather(slot, chunk)
         elif slot.proposal is None or slot.proposal.view != self.view:
-            slot.early[sender] = chunk
+            if sum(1 for source, _ in slot.early if source == sender) < 2:
+                slot.early[sender, chunk.index] = chunk
 
     def _gather(self, slot: Slot, chunk: Chunk) -> None:
         gather, proposal = slot.gather, slot.proposal
@@ -372,6 +373,11 @@ class Ordering(Execution):
         digest = batch_digest(content.batch)
         slot = self.slots.get(content.seq)
         if slot is None or not content.batch or digest in self.batches:
+            return
+        proposal = slot.proposal
+        if slot.gather is not None and proposal is not None and proposal.digest == digest:
+            slot.gather = None
+            self._accept(slot, proposal, content.batch)
             return
         if digest in (slot.digest, slot.committed.digest if slot.committed else b""):
             self.keep_batch(content.seq, digest, content.batch)

@@ -27,7 +27,8 @@ class Slot:
     gather : Gather or None
         The chunks of that proposal, until the batch is whole.
     early : dict
-        Chunks that came before their proposal, at most one per sender.
+        Chunks that came before their proposal, by sender and index; at most two per sender: a leader sends its own
+        and the receiver's.
     prepared : Bundle or None
         The prepared certificate of the highest view. Invariant: it is durable before a COMMIT vote relies on it.
     committed : Bundle or None
@@ -44,7 +45,7 @@ class Slot:
         self.digest = b""
         self.proposal: Proposal | None = None
         self.gather: Gather | None = None
-        self.early: dict[int, Chunk] = {}
+        self.early: dict[tuple[int, int], Chunk] = {}
         self.scattered = -1  # the newest view in which the own chunk was passed on
         self.prepared: Bundle | None = None
         self.committed: Bundle | None = None

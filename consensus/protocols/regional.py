@@ -265,23 +265,19 @@ class RegionalPath(VotePath):
             self._disarm(seq)
 
     def _missing_regions(self, seq: int) -> list[int]:
-        last = (seq, PREPARE if self.replica.config.protocol.fast else COMMIT)
-        if last not in self._acting:
+        last = next(((seq, phase) for phase in (COMMIT, PREPARE) if (seq, phase) in self._acting), None)
+        if last is None:
             return []
         reported = self._reported.get(last, set())
         return [index for index in range(len(self.regions)) if index != self.own_region and index not in reported]
 
     def overtaken(self, message: Committed, sender: int) -> None:
         """Blame the own head when the leader has to send what it should have passed on."""
-        slot = self.replica.slots.get(message.certificate.seq)
-        leader = self.replica.leader(self.replica.view)
-        if (
-            sender == leader
-            and slot is not None
-            and slot.committed is None
-            and self.home.get(leader) != self.own_region
-        ):
-            self.strike(self.own_region, message.certificate.seq)
+        seq, leader = message.certificate.seq, self.replica.leader(self.replica.view)
+        slot = self.replica.slots.get(seq)
+        undecided = seq > self.replica.executed and (slot is None or slot.committed is None)
+        if sender == leader and undecided and self.own_region not in (-1, self.home[leader]):
+            self.strike(self.own_region, seq)
 
     def fired(self, timer: Timer) -> None:
         """Send what a head holds, or stop relying on heads."""
