@@ -184,9 +184,8 @@ class Ordering(Execution):
             return
         if slot.gather is not None:
             self._gather(slot, chunk)
-        elif slot.proposal is None or slot.proposal.view != self.view:
-            if sum(1 for source, _ in slot.early if source == sender) < 2:
-                slot.early[sender, chunk.index] = chunk
+        elif sum(1 for source, _ in slot.early if source == sender) < 2:
+            slot.early[sender, chunk.index] = chunk
 
     def _gather(self, slot: Slot, chunk: Chunk) -> None:
         gather, proposal = slot.gather, slot.proposal
