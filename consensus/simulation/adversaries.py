@@ -248,7 +248,7 @@ class Forge(Adversary):
     def adds(self, event: Event) -> list[Effect]:
         """Forge a certificate about what was just heard."""
         message = heard(event)
-        if not isinstance(message, Vote | Bundle | Proposal) or self.random.random() > 0.3:
+        if not isinstance(message, Vote | Bundle | Proposal) or self.random.random() > 0.3 or message.seq < 0:
             return []
         n, own = self.setting.n, self.setting.own
         phase = self.random.choice((PREPARE, COMMIT, CHECKPOINT))
@@ -478,7 +478,7 @@ class Collude(Equivocate):
     def _support(self, message: Proposal | Vote) -> list[Effect]:
         about = (message.epoch, message.view, message.seq, message.digest)
         phase = message.phase if isinstance(message, Vote) else PREPARE
-        if phase == CHECKPOINT or about in self._voted:
+        if phase == CHECKPOINT or about in self._voted or min(about[:3]) < 0:
             return []
         self._voted.add(about)
         return [

@@ -79,11 +79,11 @@ class Disk:
                 self._size = sum(len(kept) for _, kept in self._durable)
         self._unsynced = []
 
-    def crash(self, fault: DiskFault, random: Random) -> None:
-        """Lose power: of what was not synced, that is left what `fault` says."""
+    def crash(self, fault: DiskFault, random: Random) -> int:
+        """Lose power: of what was not synced, that is left what `fault` says; gives how many writes that is."""
         writes, self._unsynced = self._unsynced, []
         if fault == "lost" or not writes:
-            return
+            return 0
         hit = random.randrange(len(writes))
         seq, frame = writes[hit]
         if fault == "torn":
@@ -97,6 +97,7 @@ class Disk:
                 break
         self._unsynced = writes
         self.sync()
+        return len(writes)
 
     def rot(self, random: Random) -> None:
         """Flip a bit of a record that was durable. No protocol can vouch for a replica that this happens to."""

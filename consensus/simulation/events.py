@@ -267,8 +267,9 @@ class Simulation:
         node.outbox.clear()
         node.syncing = 0
         node.waking = False
-        node.unsynced = []
-        node.disk.crash(fault, self._disks)
+        kept = node.disk.crash(fault, self._disks)
+        del node.unsynced[kept:]
+        self._durable(node)
         self.trace.fault(self.now, index, "crash", fault)
         for observer in self._observers:
             observer.crashed(self.now, node)
@@ -438,6 +439,9 @@ class Simulation:
 
     def _sync_now(self, node: Node) -> None:
         node.disk.sync()
+        self._durable(node)
+
+    def _durable(self, node: Node) -> None:
         for operation in node.unsynced:
             for observer in self._observers:
                 observer.persisted(self.now, node, operation)

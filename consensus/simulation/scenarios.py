@@ -183,7 +183,8 @@ def random_scenario(seed: int, protocol: str = "", n: int = 0) -> Scenario:
     kind = random.choice(kinds)  # often all of one kind: colluders, bad heads
     chosen = tuple((place, kind if random.random() < 0.5 else random.choice(kinds)) for place in faulty)
     heal = random.choice((0.0, 5.0, 15.0))
-    view = random.choice((0.5, 2.0))
+    rtt = random.choice((0.001, 0.02, 0.1))
+    view = 2.0 if rtt == 0.1 else random.choice((0.5, 2.0))  # as an operator would: 20 round trips or more
     correct = [place for place in range(n) if place not in faulty]
     return Scenario(
         seed=seed,
@@ -191,7 +192,7 @@ def random_scenario(seed: int, protocol: str = "", n: int = 0) -> Scenario:
         regions=regions,
         faulty=chosen,
         faults=_random_faults(random, n, faulty, heal),
-        rtt=random.choice((0.001, 0.02, 0.1)),
+        rtt=rtt,
         jitter=random.choice((0.0, 0.1, 0.5)),
         outages=tuple(
             _random_outage(random, correct, heal) for _ in range(random.choice((0, 0, 1, 3)) if heal else 0)
