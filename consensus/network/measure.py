@@ -118,15 +118,14 @@ async def _measured(cluster: Cluster, number: int, operations: int, victim: int)
     clients = await connected_clients(cluster.genesis, number)
     try:
         warm = await closed_loop(clients, WARM_UP * number)
-        before = [cluster.status(place) for place in range(cluster.n)]
+        before, _ = _settled(cluster)
         load = await (
             closed_loop(clients, operations) if victim < 0 else _with_kill(cluster, clients, operations, victim)
         )
     finally:
         await asyncio.gather(*(client.close() for client in clients))
+    after, caught_up = _settled(cluster)
     check_history((*warm.results, *load.results))
-    caught_up = _caught_up(cluster, CATCH_UP if victim >= 0 else 0.0)
-    after = [cluster.status(place) for place in range(cluster.n)]
     if victim >= 0:  # its counters began anew when it did
         del before[victim], after[victim]
     config = cluster.genesis.config(0)
@@ -150,7 +149,7 @@ async def _measured(cluster: Cluster, number: int, operations: int, victim: int)
         busiest_cpu=max(b.cpu - a.cpu for a, b in zip(before, after, strict=True)),
         killed=victim,
         longest_gap=max(gaps),
-        caught_up=caught_up,
+        caught_up=caught_up if victim >= 0 else 0.0,
     )
 
 
@@ -183,20 +182,28 @@ def check_history(results: tuple[bytes, ...]) -> None:
             )
 
 
-def _caught_up(cluster: Cluster, seconds: float) -> float:
-    """Wait until all replicas stand at the same number, and check that it is the same state there."""
+def _settled(cluster: Cluster) -> tuple[list[Status], float]:
+    """Wait until all replicas stand at the same number and send nothing more; returns how, and the seconds it took.
+
+    Raises
+    ------
+    ClusterError
+        If one does not get there, or stands there with another history.
+    """
     began = time.monotonic()
+    previous: list[Status] = []
     while True:
         statuses = [cluster.status(place) for place in range(cluster.n)]
-        executed = {status.executed for status in statuses}
-        if len(executed) == 1 and len({status.block for status in statuses}) > 1:
-            raise ClusterError(f"replicas executed different batches up to {executed}: agreement is broken")
         waited = time.monotonic() - began
-        if len(executed) == 1 or not seconds:
-            return waited if seconds else 0.0
-        if waited > seconds:
-            raise ClusterError(f"after {seconds:g} s replicas still stand at {[s.executed for s in statuses]}")
-        time.sleep(0.05)
+        if len({status.executed for status in statuses}) == 1:
+            if len({status.block for status in statuses}) > 1:
+                raise ClusterError("replicas executed different batches: agreement is broken")
+            if [status.sent for status in statuses] == [status.sent for status in previous]:
+                return statuses, waited
+        elif waited > CATCH_UP:
+            raise ClusterError(f"after {waited:.0f} s replicas still stand at {[s.executed for s in statuses]}")
+        previous = statuses
+        time.sleep(0.02)
 
 
 def _sent(before: list[Status], after: list[Status], what: int) -> dict[str, int]:
