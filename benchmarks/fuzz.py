@@ -153,10 +153,10 @@ def _report(records: dict[str, Record], here: dict[str, object]) -> int:
     text = "\n\n".join(
         [
             "# Fuzzing",
-            "What reads strangers' bytes, fuzzed with atheris under libFuzzer. Python code is instrumented; the C code "
-            "of msgspec is not, so messages are also changed as what they mean, and read a second time by the pure "
-            "Python reader of msgpack, whose branches guide the fuzzer and whose reading must agree. Figures add up "
-            "all calls; memory is a process's whole resident size.",
+            "What reads strangers' bytes, fuzzed with atheris under libFuzzer. Python code is instrumented; C code, "
+            "as that of msgspec, is not, so messages are also changed as what they mean, and read a second time by "
+            "the pure Python reader of msgpack, whose branches guide the fuzzer and whose reading must agree. "
+            "Figures add up all calls; memory is a process's whole resident size.",
             setting(command, here),
             table(["target", "min", "inputs tried", "branches", "inputs kept", "MB", "findings"], rows),
             table(["bar", "measured", "limit", "result"], [bar.row() for bar in bars]),

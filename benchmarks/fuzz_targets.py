@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from consensus import erasure, merkle, messages
 from consensus.identity import Null, null_client_signature
 from consensus.machine import Effect, Fired, Received, Send
-from consensus.messages import Chunk, Message, Proposal, Request, Signed, Vote, decode, encode
+from consensus.messages import Chunk, Content, Fetch, Message, Proposal, Reply, Request, Signed, Vote, decode, encode
 from consensus.network.frames import FrameError, FrameReader, frame
 from consensus.payload import Gather, Scatter
 from consensus.pbft.config import Config
@@ -29,7 +29,7 @@ from consensus.simulation.application import Chain
 
 CHAIN = bytes(32)
 N = 4
-FAULTY, FUZZED = 0, 1  # whose key the fuzzer has, who leads view 0; and the replica that gets its messages
+FAULTY, FUZZED = 0, 2  # whose key the fuzzer has, who leads view 0; and the replica that gets its messages
 TIMERS = {N: VIEW, N + 1: STATUS}  # what stands for a timer in the place of a sender
 _CLIENT = b"c" * 32
 _NUMBERS = (0, 1, -1, 2, 3, 4, 255, 256, 2**16, 2**31, 2**32, 2**62, 2**63 - 1, -(2**63), 2**64 - 1)
@@ -115,7 +115,7 @@ def _decode_batch(data: bytes) -> None:
     batch = messages.decode_batch(data)
     if batch is not None:
         assert encode(batch) == data
-        assert _slowly(data) == [batch.view, list(batch.requests)]
+        assert _slowly(data) == msgspec.msgpack.decode(data)
 
 
 def _signers(data: bytes) -> None:
@@ -262,7 +262,7 @@ def _about(message: Vote | Proposal, phase: int) -> bytes:
 
 
 def _runs() -> list[bytes]:
-    """Record what the fuzzed replica receives: small and large batches, checkpoints, view changes, a new member."""
+    """Record what the fuzzed replica receives: batches, chunks, checkpoints, a view change, a lag, a new member."""
     keys = tuple(bytes([place + 1]) * 32 for place in range(N))
     small, large, joining = b"a", b"b" * 300, change((*keys[:3], b"x" * 32))
     plans: list[tuple[list[bytes], int | None]] = [
@@ -296,6 +296,10 @@ def _run(operations: list[bytes], silent: int | None) -> Events:
         request = encode(Request(_CLIENT, timestamp, operation, null_client_signature(_CLIENT, about)))
         queue.extend((-1, to, request) for to in range(N) if to != silent)
         settle()
+    if silent == FUZZED:  # the others go on without it, and now it comes back
+        silent = None
+        carry(FUZZED, replicas[FUZZED].start())
+        settle()
     for timer in TIMERS.values():
         for own, replica in enumerate(replicas):
             if own == FUZZED:
@@ -314,7 +318,13 @@ def _single() -> list[bytes]:
             if isinstance(signed := decode(data), Signed):
                 kinds.setdefault(type(decode(signed.body)), signed.body)
     kinds.pop(type(None), None)
-    return [*kinds.values(), *map(encode, _scattered()[3][:1])]
+    rare = [
+        _scattered()[3][0],
+        Reply(_CLIENT, 1, 0, FAULTY, b"ok", bytes(4)),
+        Fetch(1, bytes(32), FAULTY),
+        Content(1, encode(messages.Batch(0, (b"request",)))),
+    ]
+    return [*kinds.values(), *map(encode, rare)]
 
 
 def _batches() -> list[bytes]:
