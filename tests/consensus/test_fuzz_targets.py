@@ -15,7 +15,7 @@ from consensus.payload import Gather, Scatter
 from consensus.pbft import epoch
 from consensus.pbft.replica import Replica
 
-msgpack = pytest.importorskip("msgpack", reason="the extra 'fuzz' is not installed")
+pytest.importorskip("msgpack", reason="the extra 'fuzz' is not installed")
 
 SPEC = importlib.util.spec_from_file_location(
     "fuzz_targets", Path(__file__).parents[2] / "benchmarks" / "fuzz_targets.py"
@@ -100,7 +100,7 @@ def test_bytes_after_a_message_are_noticed(monkeypatch):
     longer = SEEDS["decode"][0] + b"\0"
     targets.TARGETS["decode"].test(longer)
     monkeypatch.setattr(targets, "decode", lambda data: messages.decode(data[:-1]))
-    with pytest.raises(msgpack.ExtraData):
+    with pytest.raises(AssertionError):
         targets.TARGETS["decode"].test(longer)
 
 
