@@ -82,7 +82,7 @@ class Twin(Adversary):
         self._copies = (self.machine, setting.make())
         self._audience = tuple(setting.some(setting.others) for _ in self._copies)
         if self.random.random() < 0.5:
-            first = self._audience[0]
+            first = setting.half(setting.others)
             self._audience = (first, tuple(place for place in setting.others if place not in first))
         self._owner: dict[tuple[str | int, ...], int] = {}
 
@@ -146,7 +146,7 @@ class Equivocate(Adversary):
         """Split the audience of own proposals."""
         if not isinstance(message, Proposal) or not self._own(message) or (other := self.another(message)) is None:
             return [send]
-        first = self.setting.some(send.to)
+        first = self.setting.half(send.to)
         second = tuple(place for place in send.to if place not in first)
         if self.overlapping:
             second += self.setting.some(first)

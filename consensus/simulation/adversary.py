@@ -43,6 +43,9 @@ class Setting:
         Makes an honest replica with this identity and an empty past.
     random : Random
         Its own chance.
+    side : int
+        Bit set of the replicas on one side of the first partition that is to come: the faulty ones know the schedule
+        of the network. 0 where there is none.
     """
 
     config: Config
@@ -50,6 +53,7 @@ class Setting:
     schemes: Mapping[int, Scheme]
     make: Callable[[], StateMachine]
     random: Random
+    side: int = 0
 
     @property
     def own(self) -> int:
@@ -91,6 +95,10 @@ class Setting:
     def batch(self, view: int, requests: tuple[bytes, ...]) -> bytes:
         """Encode a batch."""
         return encode(Batch(view, requests))
+
+    def half(self, places: tuple[int, ...]) -> tuple[int, ...]:
+        """Choose those of the places that are on one side of the network, or some by chance where it has no sides."""
+        return tuple(place for place in places if self.side >> place & 1) if self.side else self.some(places)
 
     def some(self, places: tuple[int, ...]) -> tuple[int, ...]:
         """Choose some of the places by chance, in their order; possibly none or all."""

@@ -56,7 +56,7 @@ class Cut:
 
 def partition(begin: float, end: float, groups: Sequence[Sequence[int]]) -> tuple[Cut, ...]:
     """Cut every group off from the others, in both directions; nodes in no group hear and reach everybody."""
-    sets = [bits_of(group) for group in groups]
+    sets = [bits_of(group) for group in groups if group]
     return tuple(Cut(begin, end, a, b) for a in sets for b in sets if a != b)
 
 

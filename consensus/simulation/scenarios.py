@@ -83,14 +83,17 @@ class Scenario(Struct, frozen=True):
         The replicas of each region.
     faulty : tuple of (int, str)
         Faulty replicas and how they are: a name of `adversaries.KINDS` or one of `DISK_KINDS`.
+    twins : tuple of int
+        Replicas that run twice with one key; their second nodes come after all first ones. They are faulty too.
     faults : Faults
         Of the network, until they heal.
     rtt, jitter : float
         Largest round-trip time in seconds, and spread of delays.
     outages, pauses, rates : tuple
         What happens to correct replicas; how fast each clock runs.
-    clients, requests, rate : int, int, float
-        How many clients, requests of each, and requests per second of an open loop (0: closed).
+    clients, requests, rate, to_all : int, int, float, bool
+        How many clients, requests of each, and requests per second of an open loop (0: closed); whether they send to
+        all replicas at once.
     sync : float
         Seconds a write takes.
     profile : str
@@ -107,6 +110,7 @@ class Scenario(Struct, frozen=True):
     protocol: str
     regions: Regions
     faulty: tuple[tuple[int, str], ...] = ()
+    twins: tuple[int, ...] = ()
     faults: Faults = Faults()
     rtt: float = 0.05
     jitter: float = 0.0
@@ -116,6 +120,7 @@ class Scenario(Struct, frozen=True):
     clients: int = 1
     requests: int = 5
     rate: float = 0.0
+    to_all: bool = False
     sync: float = 0.0
     profile: str = "free"
     scheme: str = "null"
@@ -287,10 +292,11 @@ class World(Observer):
         self.applications: dict[int, Chain] = {}
         self._replica = replica
         self._kinds = dict(scenario.faulty)
+        self._identities = (*range(n), *scenario.twins)
         self._costs = costs(scenario.profile)
         self._keys = [keypair(hashlib.sha256(b"replica %d" % place).digest()) for place in range(n)]
         self._members = tuple(public for _, public in self._keys)
-        self.correct = tuple(place for place in range(n) if place not in self._kinds)
+        self.correct = tuple(place for place in range(n) if place not in self._kinds and place not in scenario.twins)
         self.invariants = Invariants(
             CHAIN,
             lambda epoch: self.quorums,
@@ -301,7 +307,7 @@ class World(Observer):
         )
         self.simulation = Simulation(
             self._make,
-            n,
+            self._identities,
             self._network(),
             costs=self._costs,
             sync=scenario.sync,
@@ -314,7 +320,7 @@ class World(Observer):
 
     def _network(self) -> Network:
         scenario, places = self.scenario, Random(f"{self.scenario.seed}/places")
-        nodes = scenario.n + scenario.clients
+        nodes = len(self._identities) + scenario.clients
         at = [complex(places.random(), places.random()) for _ in range(nodes)]
         return Network(
             nodes,
@@ -344,7 +350,7 @@ class World(Observer):
         client_s = self._costs.ed25519_verify
         application = self.applications[index] = Chain()
         return self._replica(
-            self._config(index),
+            self._config(self._identities[index]),
             lambda members, own: Metered(self._scheme(own), prices, meter, client_s),
             application,
         )
@@ -372,11 +378,12 @@ class World(Observer):
             schemes={place: self._scheme(place) for place in sorted(self._kinds)},
             make=lambda: self._honest(index, meter),
             random=Random(f"{self.scenario.seed}/adversary/{index}"),
+            side=next((cut.sources for cut in self.scenario.faults.cuts), 0),
         )
 
     def _client(self, name: int) -> Client:
         scenario = self.scenario
-        load = Load(scenario.requests, rate=scenario.rate, timeout=scenario.view, size=64)
+        load = Load(scenario.requests, rate=scenario.rate, timeout=scenario.view, to_all=scenario.to_all)
         key = (ed25519_key if scenario.scheme == "ed25519" else null_key)(name)
         client = Client(self.simulation, key, CHAIN, self.quorums, self._scheme(0), load, scenario.seed)
         client.on_done = self._client_done
