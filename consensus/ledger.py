@@ -22,16 +22,13 @@ from consensus.messages import (
     CHECKPOINT,
     COMMIT,
     DOMAIN,
-    NULL,
     PREPARE,
-    Batch,
     Bundle,
     Handoff,
     Request,
     batch_digest,
     decode_as,
     decode_batch,
-    encode,
     request_statement,
     signers_from_bytes,
     statement,
@@ -177,7 +174,7 @@ class Block(Struct, frozen=True, forbid_unknown_fields=True):
             decided.view,
             decided.seq,
             decided.digest,
-            _batch_of(decided),
+            decided.batch,
             decided.certificate,
             handoff,
         )
@@ -198,14 +195,6 @@ class Block(Struct, frozen=True, forbid_unknown_fields=True):
         batch = decode_batch(self.batch) if self.batch else None
         found = [decode_as(Request, item) for item in (batch.requests if batch else ())]
         return tuple(request for request in found if request is not None)
-
-
-def _batch_of(decided: Decided) -> bytes:
-    """Encode the batch of a decision again: only the view in which it was first proposed has to be found."""
-    if decided.digest == NULL:
-        return b""
-    candidates = (encode(Batch(view, decided.requests)) for view in range(decided.view, -1, -1))
-    return next(batch for batch in candidates if batch_digest(batch) == decided.digest)
 
 
 @dataclass(frozen=True)

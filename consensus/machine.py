@@ -113,6 +113,8 @@ class Decided(Struct, frozen=True):
         The encoded commit certificate.
     results : tuple of bytes
         What the application returned for each request; empty bytes for one that was executed before.
+    batch : bytes
+        The encoded batch that `digest` is of; empty for the null batch.
     """
 
     seq: int
@@ -122,6 +124,7 @@ class Decided(Struct, frozen=True):
     requests: tuple[bytes, ...]
     certificate: bytes
     results: tuple[bytes, ...]
+    batch: bytes = b""
 
 
 class Noted(Struct, frozen=True):

@@ -124,7 +124,7 @@ class ConsensusStrategy(Strategy):
     ) -> Iterable[Message]:
         """Configure a round; every message carries the block that made its model."""
         start = time.perf_counter()
-        self._layout = Layout.of(numpy_arrays(arrays))
+        self._layout = self._layout or Layout.of(numpy_arrays(arrays))  # the first: some strategies return float64
         regions = len(self._council.regions.members)
         assignment = outcome.assign(list(grid.get_node_ids()), regions, self._assignment)
         assignment = assignment if self._verify == "region" else ()

@@ -48,11 +48,10 @@ class Layout:
         return cls(names, shapes, tuple(arrays[name].dtype.str for name in names))
 
     def fits(self, arrays: Arrays) -> bool:
-        """Say whether other arrays have the same names, shapes and types, in whatever order."""
-        names = {
-            name: (shape, dtype) for name, shape, dtype in zip(self.names, self.shapes, self.dtypes, strict=True)
-        }
-        return names == {name: (tuple(values.shape), values.dtype.str) for name, values in arrays.items()}
+        """Say whether other arrays are numbers with the same names and shapes, in whatever order."""
+        shapes = {name: tuple(values.shape) for name, values in arrays.items()}
+        numbers = all(values.dtype.kind in "fiu" for values in arrays.values())
+        return numbers and shapes == dict(zip(self.names, self.shapes, strict=True))
 
     def vector(self, arrays: Arrays) -> Vector:
         """Put a model of this layout into one vector of float64, shape (size,)."""

@@ -244,12 +244,14 @@ class Council:
     def _request(self, operation: bytes) -> bytes:
         return _signed_request(*self._client, self.genesis.chain, self._loop.now, operation)
 
-    def _false_request(self, own: int, forge: Forge) -> Callable[[Request], bytes]:
-        """Give the way in which a lying leader turns a client's request into one of its own."""
+    def _false_request(self, own: int, forge: Forge) -> Callable[[Request], bytes | None]:
+        """Give the way in which a lying leader turns a request into one of its own; None where it does not lie."""
         scheme, public, chain = self.schemes[own], self.genesis.publics[own], self.genesis.chain
 
-        def lie(request: Request) -> bytes:
+        def lie(request: Request) -> bytes | None:
             operation = forge(request.operation)
+            if operation == request.operation:
+                return None
             signature = scheme.sign(request_statement(chain, request.timestamp, operation))
             return encode(Request(public, request.timestamp, operation, signature))
 
@@ -303,7 +305,7 @@ class _Application:
 class _LyingLeader:
     """A replica that, as leader, proposes what it made of a client's request; else it keeps requests to itself."""
 
-    def __init__(self, replica: Replica, lie: Callable[[Request], bytes]) -> None:
+    def __init__(self, replica: Replica, lie: Callable[[Request], bytes | None]) -> None:
         self._replica, self._lie = replica, lie
 
     def start(self) -> list[Effect]:
@@ -317,9 +319,10 @@ class _LyingLeader:
     def step(self, event: Event) -> list[Effect]:
         """Take one event; a request is replaced or dropped."""
         request = decode_as(Request, event.data) if isinstance(event, Received) else None
-        if request is None:
+        false = self._lie(request) if request is not None else None
+        if false is None:
             return self._replica.step(event)
-        return self._replica.step(Received(-1, self._lie(request))) if self._replica.leading else []
+        return self._replica.step(Received(-1, false)) if self._replica.leading else []
 
 
 def _signed_request(key: Ed25519PrivateKey, public: bytes, chain: bytes, timestamp: int, operation: bytes) -> bytes:

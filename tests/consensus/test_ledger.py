@@ -29,6 +29,7 @@ from consensus.messages import (
 )
 from consensus.pbft.state import Header, state_digest
 from consensus.pbft.state import encode as encode_state
+from consensus.reputation import Standing
 from shards.errors import InputError
 
 KEYS = [keypair(bytes([index]) * 32) for index in range(6)]
@@ -154,7 +155,7 @@ NEW_KEYS = [KEYS[4], *KEYS[1:4]]
 
 
 def handoff(members=NEW_MEMBERS, seq=4, epoch=1, signers=(0, 1, 2), rest=None):
-    header = encode_state(Header(seq, epoch, members, (0, 1, 2, 3), base=seq))
+    header = encode_state(Header(seq, epoch, members, Standing.initial((0, 1, 2, 3)), base=seq))
     true = hashlib.sha256(b"the rest of the state").digest()
     certificate = signed(GENESIS, CHECKPOINT, 0, 0, seq, state_digest(header, true), signers)
     return msgspec.msgpack.encode(Handoff(certificate, header, rest or true))
