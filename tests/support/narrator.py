@@ -19,6 +19,7 @@ from consensus.messages import (
     Status,
     ViewChange,
     Vote,
+    batch_digest,
     decode,
     decode_as,
     decode_batch,
@@ -35,10 +36,6 @@ def members(places):
     return " ".join(str(place) for place in places)
 
 
-def short(digest):
-    return "null" if digest == NULL else digest.hex()[:4]
-
-
 def signers(bundle):
     return list(members_of(signers_from_bytes(bundle.signers, 256)))
 
@@ -48,16 +45,6 @@ def operations(encoded):
     requests = [decode_as(Request, item) for item in batch.requests] if batch else []
     names = [r.operation.decode() if r.operation.isascii() and r.operation.isalnum() else "members" for r in requests]
     return f"[{' '.join(names)}]"
-
-
-def about(message):
-    epoch = f"e{message.epoch} " if message.epoch else ""
-    view = "" if isinstance(message, Vote | Bundle) and message.phase == CHECKPOINT else f"v{message.view} "
-    return f"{epoch}{view}#{message.seq} {short(message.digest)}"
-
-
-def certificate(bundle):
-    return f"{about(bundle)} by {members(signers(bundle))}"
 
 
 class Narrator:
@@ -73,6 +60,7 @@ class Narrator:
 
     def __init__(self, quorums: QuorumSystem):
         self._quorums = quorums
+        self._names = {NULL: "null"}
         self.lines = []
         self.writes = False
 
@@ -99,6 +87,24 @@ class Narrator:
                 number = seq if what in ("view", "epoch") else f"#{seq}"
                 self.lines.append(f"{replica} {what} {number}" + (f": {detail}" if detail else ""))
 
+    def _named(self, digest, name):
+        """Name a digest by what it is of, so that transcripts outlive changes of the encoding."""
+        if digest not in self._names:
+            while name in self._names.values():
+                name += "'"
+            self._names[digest] = name
+        return self._names[digest]
+
+    def _about(self, message):
+        checkpoint = isinstance(message, Vote | Bundle) and message.phase == CHECKPOINT
+        epoch = f"e{message.epoch} " if message.epoch else ""
+        view = "" if checkpoint else f"v{message.view} "
+        name = self._named(message.digest, f"state{message.seq}" if checkpoint else "d?")
+        return f"{epoch}{view}#{message.seq} {name}"
+
+    def _certificate(self, bundle):
+        return f"{self._about(bundle)} by {members(signers(bundle))}"
+
     def told_of(self, data, sender):
         return self.told(decode(data), sender)
 
@@ -114,21 +120,23 @@ class Narrator:
         match message:
             case Vote():
                 by = "" if message.signer == sender else f" by {message.signer}"
-                return f"{PHASES[message.phase]} {about(message)}{by}"
+                return f"{PHASES[message.phase]} {self._about(message)}{by}"
             case Bundle():
                 whole = self._quorums.is_quorum(signers_from_bytes(message.signers, self._quorums.n))
-                return f"{PHASES[message.phase]} {'certificate' if whole else 'bundle'} {certificate(message)}"
+                return f"{PHASES[message.phase]} {'certificate' if whole else 'bundle'} {self._certificate(message)}"
             case Request():
                 return f"REQUEST {message.timestamp} {message.operation.decode()}"
             case Proposal():
-                return f"PRE-PREPARE {about(message)} {operations(message.batch)}"
+                batch = operations(message.batch)
+                self._named(message.digest, f"d{batch}")
+                return f"PRE-PREPARE {self._about(message)}: {batch}"
             case Signed(body, _, _):
                 return self.told(decode(body), sender)
             case ViewChange(epoch, view, stable, prepared, voted, signer):
                 epoch = f"e{epoch} " if epoch else ""
                 claims = [f"stable #{stable.seq if stable else 0}"]
-                claims += [f"prepared {certificate(bundle)}" for bundle in prepared]
-                claims += [f"voted {about(vote)}" for vote in voted]
+                claims += [f"prepared {self._certificate(bundle)}" for bundle in prepared]
+                claims += [f"voted {self._about(vote)}" for vote in voted]
                 by = "" if signer == sender else f" by {signer}"
                 return f"VIEW-CHANGE {epoch}to v{view}: {', '.join(claims)}{by}"
             case NewView(epoch, view, changes):
@@ -138,17 +146,18 @@ class Narrator:
                 waits = "" if active else " (not begun)"
                 return f"STATUS epoch {epoch}, view {view}{waits}, stable #{stable}, executed #{executed}"
             case Fetch(seq, digest, _):
-                return f"FETCH #{seq} {short(digest)}"
+                return f"FETCH #{seq} {self._named(digest, 'd?')}"
             case Content(seq, batch):
+                self._named(batch_digest(batch), f"d{operations(batch)}")
                 return f"CONTENT #{seq} {operations(batch)}"
             case State(handoffs, stable, image):
                 ends = "".join(
-                    f", epoch {h.certificate.epoch} ended by {certificate(h.certificate)}" for h in handoffs
+                    f", epoch {h.certificate.epoch} ended by {self._certificate(h.certificate)}" for h in handoffs
                 )
                 header = states.decode_header(states.decode_image(image).header)
-                return f"STATE {certificate(stable)}, next epoch {header.epoch}{ends}"
+                return f"STATE {self._certificate(stable)}, next epoch {header.epoch}{ends}"
             case Committed(bundle, batch):
-                return f"COMMITTED {certificate(bundle)} {operations(batch)}"
+                return f"COMMITTED {self._certificate(bundle)} {operations(batch)}"
         raise AssertionError(f"no words for {message!r}")
 
 

@@ -7,6 +7,7 @@ from consensus.pbft.config import Config
 from consensus.pbft.membership import change, change_of
 from consensus.pbft.state import Header
 from consensus.protocols import find
+from consensus.reputation import Standing
 
 
 def config(n=4, period=4, window=8):
@@ -14,7 +15,7 @@ def config(n=4, period=4, window=8):
 
 
 def header(n=4, seq=1, **fields):
-    return Header(seq, 0, tuple(map(key, range(n))), tuple(range(n)), **fields)
+    return Header(seq, 0, tuple(map(key, range(n))), Standing.initial(range(n)), **fields)
 
 
 def members(*places):

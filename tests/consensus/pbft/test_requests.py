@@ -15,7 +15,7 @@ def waiting(*requests):
 
 
 def take(book, most=10, size=1 << 20, refused=lambda request: ""):
-    return [item for item in book.take(most, size, refused)]
+    return list(book.take(most, size, refused))
 
 
 def req(timestamp, operation=b"x", client=CLIENT):

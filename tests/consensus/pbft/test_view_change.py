@@ -31,7 +31,7 @@ def founded(given_change, base=0):
     return well_founded(given_change, EPOCH, base, WINDOW)
 
 
-# -- what one view change proves ----------------------------------------------------------------------------------
+# -- what one view change proves -----------------------------------------------------------------------------
 
 
 def test_a_replica_that_knows_of_nothing_proves_nothing_and_is_believed():
@@ -101,7 +101,7 @@ def test_the_votes_of_the_fast_protocol_are_the_signers_own_in_order(voted, beli
     assert founded(change(voted=voted)) is believed
 
 
-# -- what all of them together prescribe ----------------------------------------------------------------------------
+# -- what all of them together prescribe ---------------------------------------------------------------------
 
 
 def test_the_newest_proven_checkpoint_counts():

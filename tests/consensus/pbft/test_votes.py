@@ -10,7 +10,7 @@ ABOUT = b"what the votes are about"
 
 
 class Added:
-    """A scheme like BLS, by arithmetic: a signature is 1000^signer in digits, a bundle their sum, never to be split."""
+    """A scheme like BLS, by arithmetic: a signature is 1000^signer in digits, a bundle their sum, never split."""
 
     splittable = False
 
