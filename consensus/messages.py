@@ -334,10 +334,13 @@ class Batch(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
         The view it was first proposed in: which leaders failed before it is then the same for everyone.
     requests : tuple of bytes
         Encoded `Request`, in the order of execution.
+    stable : Bundle or None
+        A checkpoint certificate, recorded once for each: who signed it is what reputation is made from.
     """
 
     view: int
     requests: tuple[bytes, ...]
+    stable: Bundle | None = None
 
 
 AnyMessage = (

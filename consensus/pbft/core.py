@@ -20,6 +20,7 @@ from consensus.pbft.epoch import Epoch
 from consensus.pbft.path import VotePath
 from consensus.pbft.slots import Slot
 from consensus.pbft.state import Header
+from consensus.reputation import Standing
 
 
 class Core:
@@ -67,7 +68,7 @@ class Core:
         self.low = self.executed = 0
         self.batches: dict[bytes, bytes] = {}
         places = tuple(place for place, key in enumerate(config.members) if key)
-        self.header = Header(0, 0, config.members, places)
+        self.header = Header(0, 0, config.members, Standing.initial(places))
         self.begin_epoch(Epoch(config, schemes, self.header))
 
     def begin_epoch(self, epoch: Epoch) -> None:

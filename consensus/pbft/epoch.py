@@ -47,7 +47,7 @@ class Epoch:
         self.number = header.epoch
         self.members = header.members
         self.places = header.places
-        self.order = header.order
+        self.order = header.standing.order
         self.regions = config.regions(self.places)
         self.quorums = config.protocol.quorums(self.regions)
         self.scheme = schemes(header.members, config.own)

@@ -19,6 +19,7 @@ from consensus.messages import (
     decode_batch,
     encode,
     reply_statement,
+    signers_to_bytes,
 )
 from consensus.pbft import state as states
 from consensus.pbft.config import Config, SchemeFactory
@@ -28,6 +29,7 @@ from consensus.pbft.membership import change_of
 from consensus.pbft.slots import Slot
 from consensus.pbft.state import Answered, Header, Image
 from consensus.quorum import members_of
+from consensus.reputation import Standing, advance
 
 
 class Execution(Core):
@@ -115,10 +117,13 @@ class Execution(Core):
         self.header = replace(self.header, seq=slot.seq, block=block)
         if batch and batch.view > self.header.last_view:
             # The same at every replica, whenever it learnt of it: which leaders brought nothing is in the batches.
-            order = self.header.order
+            order = self.header.standing.order
             passed = range(max(self.header.last_view, batch.view - len(order)), batch.view)
             failed = tuple(order[view % len(order)] for view in passed)
             self.header = replace(self.header, last_view=batch.view, failed=self.header.failed + failed)
+        if batch and batch.stable is not None:
+            seen = int.from_bytes(self.header.seen, "little") | self.epoch.signers(batch.stable)
+            self.header = replace(self.header, seen=signers_to_bytes(seen))
         results = tuple(self._carry_out(request) for request in requests)
         self.executed = slot.seq
         self.effects.append(
@@ -130,6 +135,7 @@ class Execution(Core):
                 requests,
                 encode(certificate),
                 results,
+                encoded,
             )
         )
         if slot.seq % self.config.period == 0:
@@ -171,9 +177,12 @@ class Execution(Core):
         header = self.header
         if seq == header.until:
             fresh = tuple(place for place, key in enumerate(header.coming) if key)
-            header = Header(seq, header.epoch + 1, header.coming, fresh, base=seq, block=header.block)
+            standing = Standing.initial(fresh)
+            header = Header(seq, header.epoch + 1, header.coming, standing, base=seq, block=header.block)
         else:
-            header = replace(header, order=states.next_order(header), failed=())
+            seen = int.from_bytes(header.seen, "little")
+            standing = advance(header.standing, seen, header.failed, header.last_view)
+            header = replace(header, standing=standing, failed=(), seen=b"")
         self.header = header
         replies = tuple(self.replies[client] for client in sorted(self.replies))
         image = Image(states.encode(header), replies, self.application.snapshot())
@@ -221,7 +230,7 @@ class Execution(Core):
             self.slots = {at: slot for at, slot in self.slots.items() if at > seq}
             self.signed = {key: digest for key, digest in self.signed.items() if key[2] > seq}
             self.epoch.forget(seq)
-            self.epoch.order = header.order
+            self.epoch.order = header.standing.order
         self.persist(seq + 1, State(self.handoffs, certificate, states.encode(image)))
         self.persist_view()
         self.effects.append(Forget(seq))
@@ -294,5 +303,5 @@ class Execution(Core):
         self.stable, self.image, self.low = message.certificate, image, header.seq
         if header.epoch != self.epoch.number:
             self.begin_epoch(Epoch(self.config, self.schemes, header))
-        self.epoch.order = header.order
+        self.epoch.order = header.standing.order
         self.slots = {at: slot for at, slot in self.slots.items() if at > self.low}

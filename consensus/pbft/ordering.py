@@ -43,6 +43,7 @@ class Ordering(Execution):
         super().__init__(config, schemes, application)
         self.requests = Requests(config.chain)
         self.proposed = 0
+        self._recorded = 0  # the last checkpoint whose certificate is in one of the own proposals
 
     # -- requests -----------------------------------------------------------------------------------------------
 
@@ -90,7 +91,14 @@ class Ordering(Execution):
             if not requests and not self.header.until:  # an epoch that ends is filled up to its end
                 return
             self.proposed = max(self.proposed, self.low) + 1
-            self._propose(self.proposed, encode(Batch(self.view, requests)))
+            self._propose(self.proposed, encode(Batch(self.view, requests, self._unrecorded())))
+
+    def _unrecorded(self) -> Bundle | None:
+        """Give the last stable checkpoint's certificate the first time it is asked for."""
+        if self.stable is None or self.stable.epoch != self.epoch.number or self.stable.seq <= self._recorded:
+            return None
+        self._recorded = self.stable.seq
+        return self.stable
 
     def _propose(self, seq: int, batch: bytes) -> None:
         slot = self.slot(seq)
@@ -146,10 +154,11 @@ class Ordering(Execution):
             return
         if slot.view == self.view or (slot.proposal is not None and slot.proposal.view == self.view):
             return
-        vote = self._leaders_vote(proposal)
+        leader = self.leader(proposal.view)
+        vote = Vote(PREPARE, proposal.epoch, proposal.view, slot.seq, proposal.digest, leader, proposal.signature)
         if proposal.digest == NULL or vote.signer == self.own or not self.epoch.valid_vote(vote):
             return
-        slot.proposal = proposal
+        slot.proposal, slot.leaders_vote = proposal, vote
         self.watch()
         self.path.proposed(proposal.seq, encoded, sender)
         if (known := self.batches.get(proposal.digest)) is not None:
@@ -163,10 +172,6 @@ class Ordering(Execution):
             early, slot.early = slot.early, {}
             for chunk in early.values():
                 self._gather(slot, chunk)
-
-    def _leaders_vote(self, proposal: Proposal) -> Vote:
-        leader = self.leader(proposal.view)
-        return Vote(PREPARE, proposal.epoch, proposal.view, proposal.seq, proposal.digest, leader, proposal.signature)
 
     def on_chunk(self, sender: int, chunk: Chunk) -> None:
         """Take one chunk; pass the own one on when it comes from the leader."""
@@ -198,13 +203,16 @@ class Ordering(Execution):
                 self._accept(slot, proposal, batch)
 
     def _accept(self, slot: Slot, proposal: Proposal, batch: bytes) -> None:
+        if not self.active or proposal.view != self.view:
+            return
         why = self._objection(proposal, batch)
         if why:
             self.note("refused", proposal.seq, why)
             return
         self.keep_batch(slot.seq, proposal.digest, batch)
         slot.view, slot.digest = proposal.view, proposal.digest
-        self._hold(slot, self._leaders_vote(proposal))
+        if slot.leaders_vote is not None:
+            self._hold(slot, slot.leaders_vote)
         self.cast(PREPARE, proposal.view, slot.seq, proposal.digest)
         self.execute_ready()
 
@@ -216,6 +224,8 @@ class Ordering(Execution):
             return "not a batch of this view"
         if len(batch.requests) > self.config.batch_requests:
             return f"a batch of {len(batch.requests)} requests"
+        if batch.stable and (batch.stable.phase != CHECKPOINT or not self.epoch.certifies(batch.stable)):
+            return "a record of a checkpoint that no quorum signed"
         for item in batch.requests:
             request = decode_as(Request, item)
             if request is None:
@@ -232,9 +242,13 @@ class Ordering(Execution):
     # -- votes --------------------------------------------------------------------------------------------------
 
     def cast(self, phase: int, view: int, seq: int, digest: bytes) -> None:
-        """Sign a vote and send it on its way, if this replica is a member and never voted otherwise."""
+        """Sign a vote and send it on its way, if this replica is a member and never voted otherwise.
+
+        Whoever has left a view, or waits for the next to begin, votes in neither: its view change has told its votes.
+        """
         slot = self.slot(seq)
-        if slot is None or not self.member:
+        current = phase == CHECKPOINT or (self.active and view == self.view)
+        if slot is None or not self.member or not current:
             return
         vote = self.sign_vote(phase, view, seq, digest)
         if vote is not None:

@@ -24,6 +24,8 @@ class Slot:
         What was accepted in that view: the leader's proposal, or what the view change prescribed.
     proposal : Proposal or None
         The proposal of that view, while its leader has signed one.
+    leaders_vote : Vote or None
+        The PREPARE vote in it, of who led the view when it came: checkpoints may change the order of leaders.
     gather : Gather or None
         The chunks of that proposal, until the batch is whole.
     early : dict
@@ -44,6 +46,7 @@ class Slot:
         self.view = -1
         self.digest = b""
         self.proposal: Proposal | None = None
+        self.leaders_vote: Vote | None = None
         self.gather: Gather | None = None
         self.early: dict[tuple[int, int], Chunk] = {}
         self.scattered = -1  # the newest view in which the own chunk was passed on

@@ -9,6 +9,8 @@ import hashlib
 import msgspec
 from msgspec import Struct
 
+from consensus.reputation import Standing
+
 
 class Header(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """The small part of the state.
@@ -21,8 +23,8 @@ class Header(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
         The epoch that decides the numbers after it.
     members : tuple of bytes
         That epoch's members.
-    order : tuple of int
-        Places in the order in which they lead: view v is led by ``order[v % n]``.
+    standing : Standing
+        Who leads after whom, and the record that this follows from.
     base : int
         The checkpoint at which the epoch began.
     coming : tuple of bytes
@@ -35,18 +37,21 @@ class Header(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
         The view in which the newest batch was first proposed; with `failed`, what the next order is made from.
     failed : tuple of int
         Places whose views passed without a batch since the last checkpoint.
+    seen : bytes
+        Bit set of those whose signatures were recorded since then.
     """
 
     seq: int
     epoch: int
     members: tuple[bytes, ...]
-    order: tuple[int, ...]
+    standing: Standing
     base: int = 0
     coming: tuple[bytes, ...] = ()
     until: int = 0
     block: bytes = bytes(32)
     last_view: int = 0
     failed: tuple[int, ...] = ()
+    seen: bytes = b""
 
     @property
     def places(self) -> tuple[int, ...]:
@@ -120,12 +125,3 @@ def decode_header(data: bytes) -> Header | None:
 def state_digest(header: bytes, rest: bytes) -> bytes:
     """Digest of a state from its encoded header and the digest of the rest."""
     return hashlib.sha256(hashlib.sha256(header).digest() + rest).digest()
-
-
-def next_order(header: Header) -> tuple[int, ...]:
-    """Let the leaders that failed since the last checkpoint come last after the present one, who keeps its views."""
-    at = header.last_view % len(header.order)
-    present, failed = header.order[at], set(header.failed)
-    others = header.order[at + 1 :] + header.order[:at]
-    turned = (present, *(p for p in others if p not in failed), *(p for p in others if p in failed))
-    return turned[len(turned) - at :] + turned[: len(turned) - at]
