@@ -3,6 +3,7 @@
 import asyncio
 import ssl
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
@@ -14,6 +15,7 @@ from consensus.network.frames import FrameError, FrameReader, frame
 from consensus.network.genesis import Genesis, Member, public_bytes
 from consensus.network.links import Link, client_context, hello_statement
 from consensus.protocols import find
+from consensus.quorum import bits_of
 from shards.errors import FedshardError
 
 
@@ -90,7 +92,7 @@ class Client:
         self._keeping: list[asyncio.Task[None]] = []
         self._timestamp = 0
         self._views = [0] * len(genesis.members)  # as each replica said last
-        self._votes: dict[bytes, int] = {}  # who gave which result to the request under way
+        self._said: dict[int, bytes] = {}  # by place: its first result of the request under way
         self._result: asyncio.Future[bytes] | None = None
         self._one = asyncio.Lock()
 
@@ -123,7 +125,7 @@ class Client:
             self._timestamp = max(self._timestamp + 1, time.time_ns())
             signature = self._key.sign(request_statement(self._genesis.chain, self._timestamp, operation))
             framed = frame(encode(Request(self.public, self._timestamp, operation, signature)))
-            self._votes.clear()
+            self._said.clear()
             self._result = asyncio.get_running_loop().create_future()
             deadline = time.monotonic() + seconds
             for attempt in count():
@@ -139,14 +141,14 @@ class Client:
             raise UnansweredError(
                 f"no result after {seconds:g} s: of {len(self._links)} replicas "
                 f"{sum(link.ready.is_set() for link in self._links)} are connected, "
-                f"{max((bits.bit_count() for bits in self._votes.values()), default=0)} gave the same result"
+                f"{max(Counter(self._said.values()).values(), default=0)} gave the same result"
             )
 
     def _leader(self) -> ClientLink:
         """Guess the leader: of the highest view that a weak set of replicas, and so a correct one, has reached."""
         view = 0
         for candidate in sorted(set(self._views)):
-            if self._quorums.is_weak(sum(1 << place for place, own in enumerate(self._views) if own >= candidate)):
+            if self._quorums.is_weak(bits_of(place for place, own in enumerate(self._views) if own >= candidate)):
                 view = candidate
         return self._links[view % len(self._links)]
 
@@ -163,9 +165,9 @@ class Client:
                 return
             self._views[place] = reply.view
             if reply.timestamp == self._timestamp and self._result is not None and not self._result.done():
-                votes = self._votes[reply.result] = self._votes.get(reply.result, 0) | 1 << place
-                if self._quorums.is_weak(votes):
-                    self._result.set_result(reply.result)
+                result = self._said.setdefault(place, reply.result)
+                if self._quorums.is_weak(bits_of(other for other, said in self._said.items() if said == result)):
+                    self._result.set_result(result)
 
         return heard
 

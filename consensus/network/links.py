@@ -151,7 +151,7 @@ class Link(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to write, if it is the right peer."""
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
+        self._transport = cast(asyncio.Transport, transport)
         if peer_certificate(transport) != self.peer.der:
             self._transport.abort()
             return
@@ -231,7 +231,7 @@ class Visitor(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Recognise a member by its certificate, or challenge a client."""
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
+        self._transport = cast(asyncio.Transport, transport)
         notice_silence(transport)
         certificate = peer_certificate(transport)
         self._member = self._door.place_of.get(certificate, -1)

@@ -214,20 +214,11 @@ def main() -> int:
                 "checkpoint this replica counts among the faulty ones",
                 file=sys.stderr,
             )
-        with asyncio.Runner(loop_factory=_fastest_loop()) as runner:
-            runner.run(node.run(arguments.listen))
+        asyncio.run(node.run(arguments.listen))
     except FedshardError as error:
         print(error, file=sys.stderr)
         return error.exit_code
     return 0
-
-
-def _fastest_loop() -> type[asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.Loop
 
 
 if __name__ == "__main__":
