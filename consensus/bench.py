@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from consensus.machine import Decided, Effect, Event, Noted, Persist, Received, Send, StateMachine
-from consensus.messages import LIMIT
+from consensus.messages import LIMIT, PREPARE, Batch, Proposal, Reply, Request, Vote, encode
 from consensus.payload import Scatter
 from consensus.pbft.config import Config, Protocol, Timing
 from consensus.pbft.replica import Replica
@@ -28,6 +28,7 @@ from consensus.simulation.events import Node, Observer, Simulation
 from consensus.simulation.latency import Latency, Placing, assign
 from consensus.simulation.network import NANO, Network
 from consensus.simulation.schemes import Meter, Metered, simulated
+from consensus.simulation.vectorised import Decision, Flat, decide
 from shards.errors import InputError
 
 Leader = Literal["first", "best", "worst"]
@@ -40,6 +41,7 @@ BLS_FROM = 40
 """Replicas from which bundles are BLS sums by default (one sum costs less than 13 single checks)."""
 IN_FLIGHT = 128  # numbers a leader may have under way: the processors, not the window, limit a saturated run
 INLINE = 16 << 10  # payloads up to so many bytes travel in the proposal in any case
+CLIENT_SIGNATURE = 4  # bytes of a simulated client's; a real one has 64
 STALL = 0.5  # seconds for which a slow leader stands still when a request comes
 
 
@@ -269,7 +271,7 @@ class Recorder(Observer):
 
     def __init__(self, sites: Sequence[int]) -> None:
         self._away = [[other != own for other in sites] for own in sites]
-        self._times: dict[tuple[str, int], list[int]] = {}
+        self.times: dict[tuple[str, int], list[tuple[int, int]]] = {}  # by phase and number: when, who
         self.wide_bytes = 0
 
     def leaves(self, now: int, node: Node, send: Send) -> None:
@@ -280,20 +282,20 @@ class Recorder(Observer):
     def noted(self, now: int, node: Node, effect: Noted) -> None:
         """Note a phase."""
         if effect.what in ("proposed", "prepared"):
-            self._times.setdefault((effect.what, effect.seq), []).append(now)
+            self.times.setdefault((effect.what, effect.seq), []).append((now, node.index))
 
     def decided(self, now: int, node: Node, effect: Decided) -> None:
         """Note an execution."""
-        self._times.setdefault(("executed", effect.seq), []).append(now)
+        self.times.setdefault(("executed", effect.seq), []).append((now, node.index))
 
     def reached(self, what: str, seq: int, count: int) -> float:
         """Seconds at which `count` replicas had passed a phase; nan if they never did."""
-        times = self._times.get((what, seq), [])
-        return sorted(times)[count - 1] / NANO if len(times) >= count else float("nan")
+        times = self.times.get((what, seq), [])
+        return sorted(times)[count - 1][0] / NANO if len(times) >= count else float("nan")
 
     def decisions(self, count: int) -> list[int]:
         """Numbers that `count` replicas executed, in order."""
-        return sorted(seq for (what, seq), times in self._times.items() if what == "executed" and len(times) >= count)
+        return sorted(seq for (what, seq), times in self.times.items() if what == "executed" and len(times) >= count)
 
 
 def measure(case: Case) -> Figures:
@@ -365,6 +367,36 @@ def measure(case: Case) -> Figures:
     # What is still on its way when the last client has its answer belongs to the decisions too.
     simulation.run(until=simulation.now / NANO + timing.bundle + 2 * float(place.rtt_s.max()) + timing.fallback / 4)
     return _figures(case, protocol, scheme, place, quorums, recorder, simulation, asking)
+
+
+def vectorised(case: Case) -> tuple[Flat, Decision]:
+    """Work out one decision of `flat` or `flat-mac` with inline payloads and neither faults nor jitter.
+
+    Exactly what `measure` simulates for the first request, up to 128 replicas; above that the votes of replicas with
+    larger numbers are one or two bytes longer, which is left out.
+    """
+    place = Place.of(case)
+    scheme = scheme_of(case, find("flat"))
+    prices = case.costs.signatures(scheme, case.n)
+    signature, client, digest = bytes(prices.length), bytes(32), bytes(32)
+    request = encode(Request(client, 1, bytes(case.payload), bytes(CLIENT_SIGNATURE)))
+    batch = encode(Batch(0, (request,)))
+    delay = np.rint(place.rtt_s[:-1, :-1] / 2 * NANO).astype(np.int64)
+    flat = Flat(
+        delay=delay,
+        quorum=Threshold(case.n).quorum,
+        leader=0,
+        request=len(request),
+        proposal=len(encode(Proposal(0, 0, 1, digest, batch, b"", len(batch), signature))),
+        vote=len(encode(Vote(PREPARE, 0, 0, 1, digest, 1, signature))),
+        reply=len(encode(Reply(client, 1, 0, 1, bytes(16), signature))),
+        scheme=scheme,
+        client_s=prices.verify_s if scheme == "mac" else case.costs.ed25519_verify,
+        costs=case.costs,
+        uplink=case.link,
+        downlink=case.link,
+    )
+    return flat, decide(flat)
 
 
 def protocol_of(case: Case, regions: Regions) -> Protocol:
