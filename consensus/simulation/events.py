@@ -381,9 +381,11 @@ class Simulation:
     # -- effects ------------------------------------------------------------------------------------------------
 
     def _carry(self, node: Node, effects: Sequence[Effect]) -> None:
-        """Carry effects out now; where they hold records and syncing takes time, all of them wait for that."""
-        if self._sync and any(type(effect) is Persist for effect in effects):
-            self._queue(node, effects)
+        """Carry effects out now; where syncing takes time, those from the first record on wait for that."""
+        first = next((at for at, effect in enumerate(effects) if type(effect) is Persist), -1) if self._sync else -1
+        if first >= 0:
+            self._carry(node, effects[:first])
+            self._queue(node, effects[first:])
             node.syncing = len(node.outbox)
             if all(self._write(node, effect) for effect in node.outbox if isinstance(effect, Persist | Forget)):
                 self._push(self.now + self._sync, _SYNCED, node.index, node.life)
