@@ -54,9 +54,9 @@ def main() -> int:
     schemes: dict[str, tuple[Scheme, list[bytes]]] = {"Ed25519": _ed25519(most), "BLS": _bls(most)}
     rows = {name: [_row(name, n, *made) for n in REPLICAS] for name, made in schemes.items()}
     even = _break_even(*schemes.values())
-    primitives = _primitives(rows["BLS"])
     codes = [(t, n, *_code(t, n)) for t, n in CODES]
     at_100 = next(code for code in codes if code[:2] == (34, 100))
+    primitives = _primitives(rows["BLS"], *at_100)
     bars = [
         Bar("encoding 1 MB into 100 chunks of which 34 suffice, s", at_100[2], 0.1, at_least=False),
         Bar("rebuilding it from coded chunks only, s", at_100[3], 0.1, at_least=False),
@@ -142,15 +142,13 @@ def _break_even(single: tuple[Scheme, list[bytes]], summed: tuple[Scheme, list[b
     }
 
 
-def _primitives(rows: list[Row]) -> list[tuple[str, float, float]]:
+def _primitives(rows: list[Row], t: int, n: int, encode: float, decode: float) -> list[tuple[str, float, float]]:
     """Give name, measured seconds and what the simulator assumes."""
     data, key = random.Random(1).randbytes(MB), bytes(32)
     scheme, signatures = _ed25519(1)
     at = {row.n: row for row in rows}
     few, many = at[100], at[1000]
     signer = (many.verify_all - few.verify_all) / (many.quorum - few.quorum)
-    t, n = 34, 100
-    encode, decode = _code(t, n)
     return [
         ("Ed25519 sign", _seconds(lambda: scheme.sign(_STATEMENT)), SERVER.ed25519_sign),
         ("Ed25519 verify", _seconds(lambda: scheme.verify(0, _STATEMENT, signatures[0])), SERVER.ed25519_verify),
