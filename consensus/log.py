@@ -4,12 +4,14 @@ A commit returns once its records would survive a power cut. What was acknowledg
 happens to the process; what was not is found whole or not at all.
 """
 
+import os
 import sqlite3
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from consensus.wal import commits_cut_off
 from shards.disk import DiskFullError, sync_folder
 from shards.errors import FedshardError, InputError
 
@@ -150,11 +152,21 @@ class Log:
         self._db.execute("PRAGMA synchronous = FULL")
         self._db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
         with self.transaction():
+            self._refuse_cut_off_commits()
             self._db.execute(_SCHEMA)
             (health,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
             if health != "ok":
                 raise LogError(self._damaged(f"sqlite says: {health}"))
             self._drop_damaged_tail()
+        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # what the next crash leaves shall be of this life alone
+
+    def _refuse_cut_off_commits(self) -> None:
+        side, evidence = (self.path.with_name(self.path.name + suffix) for suffix in ("-wal", "-damaged"))
+        (page,) = self._db.execute("PRAGMA page_size").fetchone()
+        if side.exists() and commits_cut_off(side.read_bytes(), page) > 1:
+            os.link(side, evidence)  # sqlite will fold and remove the side file, and find nothing amiss next time
+        if evidence.exists():
+            raise LogError(self._damaged(f"commits are cut off, see {evidence.name}"))
 
     def _drop_damaged_tail(self) -> None:
         first_bad = 0
