@@ -163,6 +163,7 @@ def _consensus(parser: argparse.ArgumentParser) -> None:
     replay = commands.add_parser("replay", allow_abbrev=False, help="run a recorded simulation again and compare")
     replay.set_defaults(module="consensus_replay")
     replay.add_argument("trace", type=Path, help="file that a simulation recorded")
+    replay.add_argument("--seed", type=_from(0), metavar="S", help="record the random scenario of this seed first")
     replay.add_argument("--json", action="store_true", help="print JSON on standard output")
 
 
