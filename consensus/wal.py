@@ -1,8 +1,8 @@
 """Finding out whether sqlite would silently leave out commits that were acknowledged.
 
 sqlite takes the first damaged frame of its side file for the end. That is right after a crash tore the last write,
-and wrong after the disk changed something before it. The two look different: what a crash tore is one commit, since the
-next is only written once the one before is synced. A damaged header alone looks as if the file had just begun anew.
+and wrong after the disk changed something before it. The two look different: what a crash tore is one commit, since
+the next is only written once the one before is synced. A damaged header alone looks like a file that began anew.
 """
 
 import struct

@@ -1,7 +1,7 @@
 /* Loaded ahead of libc: counts the calls that change files, and ends the process at one of them.
 
    The way it ends: 0 kills the process; 1 first writes half of what was to be written; 2 cuts the power, so that
-   everything written to a file since its last sync is gone. */
+   everything written to a file since its last sync is gone. The real power stays on, so that nothing is really synced. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <signal.h>
@@ -12,7 +12,6 @@
 
 #define REAL(name, type) ((type)dlsym(RTLD_NEXT, #name))
 typedef ssize_t (*pwrite_t)(int, const void *, size_t, off_t);
-typedef int (*one_t)(int);
 typedef int (*truncate_t)(int, off_t);
 typedef int (*unlink_t)(const char *);
 
@@ -85,16 +84,14 @@ int ftruncate64(int fd, off_t size) {
 
 int fdatasync(int fd) {
     if (now()) end(fd, NULL, 0, 0);
-    int result = REAL(fdatasync, one_t)(fd);
     if (left >= 0) synced(fd);
-    return result;
+    return 0;
 }
 
 int fsync(int fd) {
     if (now()) end(fd, NULL, 0, 0);
-    int result = REAL(fsync, one_t)(fd);
     if (left >= 0) synced(fd);
-    return result;
+    return 0;
 }
 
 int unlink(const char *path) {
