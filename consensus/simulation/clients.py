@@ -57,16 +57,16 @@ class Key:
     sign: Callable[[bytes], bytes]
 
 
-def null_key(name: int) -> Key:
-    """Make the key of a client that signs with checksums."""
-    public = hashlib.sha256(b"simulated client" + name.to_bytes(16, "big")).digest()
-    return Key(public, lambda data: null_client_signature(public, data))
-
-
 def ed25519_key(name: int) -> Key:
     """Make the key of a client with real signatures."""
     private, public = keypair(hashlib.sha256(b"simulated client" + name.to_bytes(16, "big")).digest())
     return Key(public, private.sign)
+
+
+def null_key(name: int) -> Key:
+    """Make the key of a client that signs with checksums; its public key is that of `ed25519_key`."""
+    public = ed25519_key(name).public
+    return Key(public, lambda data: null_client_signature(public, data))
 
 
 class Client:

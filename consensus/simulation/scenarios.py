@@ -111,7 +111,7 @@ class Scenario(Struct, frozen=True):
     regions: Regions
     faulty: tuple[tuple[int, str], ...] = ()
     twins: tuple[int, ...] = ()
-    faults: Faults = Faults()
+    faults: Faults = Faults(heal=0.0)
     rtt: float = 0.05
     jitter: float = 0.0
     outages: tuple[Outage, ...] = ()
