@@ -152,11 +152,11 @@ def make_strategy(settings: Settings) -> Strategy:
         raise InputError(f"strategy = '{settings.strategy}': needs a ServerApp of your own: {error}") from error
 
 
-def make_council(settings: Settings, context: Context) -> ConsensusStrategy | None:
+def make_council(settings: Settings, context: Context, subfolder: str = ".") -> ConsensusStrategy | None:
     """Put the configured council around the configured strategy; None where there is none.
 
-    Its chain lies in the run's folder, its keys in the private one; without fedshard's engine both lie below the
-    fedshard home folder.
+    Its chain lies in the run's folder, or in a subfolder of it where there are several, and its keys in the private
+    folder. Without fedshard's engine both lie below the fedshard home folder.
     """
     plan = settings.council()
     if plan is None:
@@ -166,7 +166,9 @@ def make_council(settings: Settings, context: Context) -> ConsensusStrategy | No
     private = Path(str(node.get(PRIVATE_KEY, default)))
     private.mkdir(mode=0o700, parents=True, exist_ok=True)
     seed = int(node.get(SEED_KEY, context.run_id))
-    council = Council(plan, private.parent, private, seed, forge)
+    folder = private.parent / subfolder
+    folder.mkdir(exist_ok=True)
+    council = Council(plan, folder, private, seed, forge)
     return ConsensusStrategy(make_strategy(settings), council, settings.council_verify)
 
 

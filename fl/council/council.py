@@ -140,6 +140,8 @@ class Council:
         The other replicas.
     schemes : tuple of SharedScheme
         By replica.
+    struck : set of int
+        Heads whose region found them lying: passed over from then on.
 
     Raises
     ------
@@ -166,6 +168,7 @@ class Council:
         keys.keep(private, seed, size)
         self.ledger = Ledger(folder)
         self.decided = 0
+        self.struck: set[int] = set()
         self._known: set[tuple[bytes, bytes, bytes]] = set()
         self.schemes = tuple(SharedScheme(key, public, publics, self._known) for key, public in pairs)
         self._docket = _Docket()

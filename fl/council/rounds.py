@@ -194,10 +194,11 @@ class RegionRound(_Judged):
         if len(liars) >= quorum:
             return self._captured(region, updates, liars)
         correct = [member for member in members if member in self._council.correct]
-        if members[0] in liars:
-            self.notes.append(
-                f"region {region}: head {members[0]} stated a false sum; refused by {len(correct)} of its members"
-            )
+        head = next((member for member in members if member not in self._council.struck), members[0])
+        if head in liars:
+            self._council.struck.add(head)
+            refused = f"{len(correct)} of {len(members)} members refused it"
+            self.notes.append(f"region {region}: head {head} stated a false sum; {refused}")
         signers: Sequence[int] = correct
         if len(correct) < quorum:
             signers, quorum = self._council.correct, Threshold(self._council.regions.n).quorum

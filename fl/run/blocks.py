@@ -64,7 +64,7 @@ class Blocks:
     @property
     def height(self) -> int:
         """Height of the chain; 0 where there is none."""
-        return len(self.lines)
+        return int(self.lines[-1]["height"]) if self.lines else 0
 
     @property
     def p50_ms(self) -> float | None:
