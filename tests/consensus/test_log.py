@@ -268,5 +268,5 @@ def test_a_crash_at_any_write_keeps_everything_acknowledged(tmp_path, ending):
 @pytest.mark.parametrize("ending", [KILLED, HALF_WRITTEN, POWER_CUT])
 def test_a_crash_at_any_write_of_a_long_run_keeps_everything_acknowledged(tmp_path, ending):
     result = crash_everywhere(tmp_path, ending, commits=80)
-    assert result["points"] > 1500
+    assert result["points"] > 1000
     assert result["broken"] == 0, result
