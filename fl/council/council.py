@@ -18,16 +18,13 @@ from consensus.pbft.replica import Replica
 from consensus.protocols import find
 from consensus.regions import Regions, group
 from consensus.simulation.latency import network, place
-from fl.council import SIMULATED, keys
+from fl.council import NETWORK, SIMULATED, keys
 from fl.council.faults import FALSE_AGGREGATE, NO_FAULTS, Faults
 from fl.council.keys import SharedScheme
 from fl.council.loop import Loop, Seen
 from shards.errors import FedshardError, InputError
 
 LEAST, MOST = 4, 255
-NETWORK = "earth"
-"""Where the replicas are placed: evenly over the cities of the built-in model. Simulated delays come from there."""
-
 _TIMING = Timing(view=8.0, fallback=2.0, bundle=0.2, status=2.0)  # an earth apart: three WAN hops take half a second
 _RETRY_NS = 2_000_000_000
 _MOST_RETRIES = 400

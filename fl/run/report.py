@@ -6,9 +6,11 @@ from html import escape
 from importlib.resources import files
 from pathlib import Path
 
+from fl.run.blocks import Blocks
 from fl.run.folder import Manifest, read_manifest, read_metrics
 from fl.run.history import History
 from fl.run.reads import Reads
+from fl.run.report_council import CouncilFacts, council
 from fl.run.report_page import HEADLINES, SOURCES, Section, clients, facts, learning, reading, seconds
 from shards.disk import write_atomically
 from shards.errors import InputError
@@ -26,11 +28,14 @@ class Report:
         What the run's log says.
     reads : Reads or None
         What clients read and decided; None where it must stay private.
+    council : CouncilFacts or None
+        Who agreed on the rounds, and how; None where nobody did.
     """
 
     manifest: Manifest
     history: History
     reads: Reads | None
+    council: CouncilFacts | None = None
 
     @classmethod
     def load(cls, path: Path, public: bool = False) -> "Report":
@@ -49,12 +54,14 @@ class Report:
             If the folder is no run, or one of its files is damaged.
         """
         reads = None if public else Reads.load(path / "private")
-        return cls(read_manifest(path), History.of(read_metrics(path)), reads)
+        lines = read_metrics(path)
+        return cls(read_manifest(path), History.of(lines), reads, CouncilFacts.load(path, Blocks.of(lines)))
 
     def sections(self) -> list[Section]:
         """Make the page's sections."""
         manifest, history = self.manifest, self.history
         made = [learning(manifest, history), clients(manifest, history), seconds(history)]
+        made += [council(self.council)] if self.council else []
         private = [reading(self.reads)] if self.reads is not None else []
         return [*made, *private, facts(manifest, public=self.reads is None)]
 
@@ -83,7 +90,13 @@ class Report:
         """Return what the charts show, as plain JSON."""
         history = self.history
         shown = {"rounds": history.rounds, "clients": history.clients, "seconds": history.seconds}
-        return {**shown, "failed": history.failed, **({"reads": {**vars(self.reads)}} if self.reads else {})}
+        blocks = {"blocks": list(self.council.blocks.lines)} if self.council else {}
+        return {
+            **shown,
+            "failed": history.failed,
+            **({"reads": {**vars(self.reads)}} if self.reads else {}),
+            **blocks,
+        }
 
     def _header(self) -> str:
         manifest, rounds = self.manifest, self.history.rounds
@@ -100,6 +113,8 @@ class Report:
         tiles.append(("rounds", str(max(rounds, default=0)), f"{manifest.clients} clients"))
         if manifest.summary:
             tiles.append(("time", _duration(manifest.summary["wall_s"]), "on one machine"))
+        if self.council and self.council.blocks.p50_ms is not None:
+            tiles.append(("council", f"{self.council.blocks.p50_ms:.3g} ms", "a round, on this machine"))
         if self.reads and self.reads.matching:
             ratio = sum(self.reads.read.values()) / max(1.0, sum(self.reads.matching.values()))
             tiles.append(("bytes read", f"{ratio:.3g} ×", "the bytes that matched"))
