@@ -52,7 +52,8 @@ class Case:
     Attributes
     ----------
     protocol : str
-        One of `PROTOCOLS`; ``flat-mac`` is ``flat`` with HMACs in place of signatures.
+        One of `PROTOCOLS`, or one of your own as ``module:NAME``; ``flat-mac`` is ``flat`` with HMACs in place of
+        signatures.
     n : int
         Number of replicas, at least 4.
     latency : Latency
@@ -111,7 +112,7 @@ class Case:
 
     def __post_init__(self) -> None:
         if self.protocol not in PROTOCOLS:
-            raise InputError(f"protocol {self.protocol!r}: not known; use {', '.join(PROTOCOLS)}")
+            find(self.protocol)
         if self.n < 4:
             raise InputError(f"nodes is {self.n}: at least 4 are needed to survive one fault")
         if self.faults not in FAULTS:
@@ -183,8 +184,9 @@ class Figures:
     commit : array
         From the proposal until ``q = (n+F)//2 + 1`` replicas have executed it, whatever the protocol's own quorum.
     phases : dict
-        Means that add up to the client's: ``prepare`` from the proposal until F+1 replicas are prepared, ``commit``
-        from there until they have executed, ``client`` the rest: the request's way and the replies'.
+        Means that add up to the client's: ``prepare`` from the proposal until one more replica is prepared than may
+        be faulty, ``commit`` from there until as many have executed, ``client`` the rest: the request's way and the
+        replies'.
     messages, bytes : dict
         Per decision by kind, see `consensus.machine.Send`; ``client`` are requests, ``reply`` replies.
     wide_bytes : float
@@ -450,7 +452,7 @@ def _figures(
     clients: Sequence[Client],
 ) -> Figures:
     threshold = Threshold(case.n)
-    weak = threshold.bound + 1
+    weak = quorums.bound + 1
     seqs = recorder.decisions(weak)
     count = len(seqs)
     begun = np.array([recorder.reached("proposed", seq, 1) for seq in seqs])
