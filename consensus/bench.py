@@ -418,7 +418,8 @@ def scheme_of(case: Case, protocol: Protocol) -> str:
 
 def timing_for(case: Case, place: Place, prices: Signatures) -> Timing:
     """Choose timers that no fault-free decision sets off: twice what the way, the links and the processors take."""
-    regions, rtt = place.regions.members, place.rtt_s
+    rtt = place.rtt_s
+    regions = (tuple(range(case.n)),) if case.protocol == "star" else place.regions.members
     needed = Scatter(case.n, Threshold(case.n).bound).needed
     carried = case.payload * case.n / (needed if case.chunks else 1) + 1000 * case.n
     work = case.n * (prices.verify_s + case.costs.message * 4) + case.costs.encode(case.payload, needed, case.n)

@@ -36,6 +36,11 @@ def test_messages_of_the_vote_path_equal_the_formula(protocol, n):
     assert figures.messages["reply"] == n
 
 
+def test_no_timer_goes_off_in_a_star_whose_replicas_are_grouped_by_site():
+    by_site, automatic = measure(case("star", 40, regions="sites", rounds=1)), measure(case("star", 40, rounds=1))
+    assert by_site.busiest == pytest.approx(automatic.busiest)
+
+
 def test_the_bound_shown_is_the_protocols_own():
     assert measure(case("regional", 16)).bound == 5
     assert measure(case("regional-fast", 16)).bound == 3
