@@ -116,6 +116,9 @@ class Config:
     def __post_init__(self) -> None:
         if len(self.chain) != 32:
             raise ValueError(f"a chain is named by 32 bytes, not {len(self.chain)}")
+        keys = [key for key in self.members if key]
+        if len(set(keys)) < len(keys):
+            raise ValueError("two members have the same key: one signature would count twice")
         if self.own < 0:
             raise ValueError(f"own is {self.own}: a place from 0 on is needed")
         if not 0 < 2 * self.period <= self.window:

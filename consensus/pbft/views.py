@@ -159,8 +159,8 @@ class Views(Ordering):
         wanting = {signer: signed for signer, (change, signed) in self.changes.items() if change.view == self.view}
         beyond = bits_of(signer for signer, (change, _) in self.changes.items() if change.view >= self.view)
         if self.epoch.quorums.is_quorum(beyond) and not self._view_timer:
-            # Enough have left the views before this one: now its leader can be expected to act, or else the next. Some
-            # may want a later one already, and their change for this one may be lost.
+            # Enough have left the views before this one: now its leader can be expected to act, or else the next.
+            # Some may want a later one already, and their change for this one may be lost.
             self._start_view_timer()
         if not self.epoch.quorums.is_quorum(bits_of(wanting)):
             return
