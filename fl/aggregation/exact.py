@@ -61,8 +61,8 @@ class ExactSum:
         largest = float(np.abs(rest).max(initial=0.0))
         place = (int(np.frexp(largest)[1]) - 1) // _BITS
         while rest.any():
-            whole = np.trunc(np.ldexp(rest, -_BITS * place))  # exact where it counts: scaling by a power of two
-            rest -= np.ldexp(whole, _BITS * place)
+            whole = np.trunc(_scaled(rest, -_BITS * place))  # exact where it counts: scaling by a power of two
+            rest -= _scaled(whole, _BITS * place)
             self._add_place(place, whole.astype(np.int64))
             place -= 1
 
@@ -114,6 +114,11 @@ class ExactSum:
             carry = total >> _BITS
         places[high + 1] = carry
         return _trimmed(places)
+
+
+def _scaled(values: Vector, power: int) -> Vector:
+    """Multiply by a power of two; in the middle of the range by one multiplication, which is much faster."""
+    return values * 2.0**power if -1000 < power < 1000 else np.ldexp(values, power)
 
 
 def _trimmed(places: dict[int, Limbs]) -> dict[int, Limbs]:

@@ -53,7 +53,7 @@ def council(facts: CouncilFacts) -> Section:
     bound = find(facts.genesis.protocol).quorums(facts.genesis.regions).bound
     text = [
         f"{SIMULATED.capitalize()}: {n} replicas, protocol `{facts.genesis.protocol}`, which survives {bound} faulty "
-        "ones wherever they are. All keys derive from the run's seed, so the chain shows that the machinery is sound, "
+        "ones wherever they are. All keys derive from the run's seed: the chain shows that the machinery is sound, "
         "not that nobody cheated. `fedshard ledger verify` checks it offline.",
         f"Latencies in the charts are simulated: the replicas stand evenly over the cities of the model `{NETWORK}`, "
         "links are never busy, and computing takes no time. The wall time is what the council took on this machine.",
