@@ -59,6 +59,7 @@ from consensus.messages import (
 )
 from consensus.pbft.config import Config, Protocol
 from consensus.pbft.replica import Replica
+from consensus.pbft.slots import Slot
 from consensus.pbft.views import VIEW
 from consensus.protocols.flat import FLAT
 from consensus.quorum import bits_of
@@ -437,16 +438,14 @@ def _prepared(change: ViewChange) -> bytes:
 
 def fingerprint(replica: Replica) -> tuple[object, ...]:
     """Give what a replica's later answers depend on, besides what it has sent, but for what a state leaves out."""
-    slot, view = replica.slots.get(SEQ), replica.view
-    number: tuple[object, ...] = ()
-    if slot is not None:
-        number = (
-            slot.digest if slot.view == view else None,
-            slot.proposal.digest if slot.proposal is not None and slot.proposal.view == view else None,
-            slot.prepared.digest if slot.prepared is not None and view == 0 else None,
-            slot.committed.digest if slot.committed is not None else None,
-            frozenset(about for about in slot.certificates if about[1] >= view),
-        )
+    slot, view = replica.slots.get(SEQ, Slot(SEQ)), replica.view
+    number = (
+        slot.digest if slot.view == view else None,
+        slot.proposal.digest if slot.proposal is not None and slot.proposal.view == view else None,
+        slot.prepared.digest if slot.prepared is not None and view == 0 else None,
+        slot.committed.digest if slot.committed is not None else None,
+        frozenset(about for about in slot.certificates if about[1] >= view),
+    )
     to_lead = replica.own == 1 and not (view == 1 and replica.active)
     leader = (replica.executed, len(replica.requests), frozenset(replica.batches)) if to_lead else ()
     return view, replica.active, replica.prescribed.get(SEQ), number, leader

@@ -3,13 +3,18 @@
 `python -m benchmarks.explore` publishes the counts of the whole.
 """
 
+from random import Random
+
 import pytest
 
+from consensus.identity import Null
+from consensus.machine import Fired, Received
+from consensus.messages import COMMIT, PREPARE, Vote, encode, statement
 from consensus.pbft import views
 from consensus.pbft.config import Protocol
 from consensus.pbft.path import VotePath
 from consensus.quorum import Threshold
-from consensus.simulation.explorer import Explorer
+from consensus.simulation.explorer import CHAIN, N, SEQ, TIMER, Explorer, fingerprint
 
 EVERYBODY = (0, 1, 2)  # the leader of view 0, that of view 1, and one that leads neither (3 is like 2)
 
@@ -74,3 +79,71 @@ def test_the_way_to_a_disagreement_is_told_step_by_step():
 
 def test_the_same_exploration_finds_the_same_states():
     assert Explorer(1).run(most=1_500) == Explorer(1).run(most=1_500)
+
+
+class Walk:
+    """A random execution without the reductions: votes and view changes are delivered one by one, in any order."""
+
+    def __init__(self, explorer, seed):
+        self.explorer = explorer
+        self.random = Random(seed)
+        self.replicas, self.sent = {}, {}
+        for place in explorer.correct:
+            self.replicas[place], effects = explorer._fresh(place)
+            self.sent[place] = explorer._sent(place, effects)
+
+    def events(self, place):
+        explorer = self.explorer
+        steps = {step for sent in self.sent.values() for step in sent}
+        possible = explorer._possible(tuple(self.sent.values()))[explorer.correct.index(place)]
+        yield from (event for step in sorted(possible) for event in explorer._events(place, step) if step != TIMER)
+        if TIMER in possible and self.replicas[place].view == 0:
+            yield Fired(("view",))
+        for kind, phase, view, digest in sorted(steps):
+            if kind in ("vote", "proposal"):
+                phases = (phase,) if kind == "vote" else (PREPARE, COMMIT)
+                for of in phases:
+                    about = statement(CHAIN, of, 0, view, SEQ, digest)
+                    signers = [
+                        p for p, sent in self.sent.items() if ("vote", of, view, digest) in sent and p != place
+                    ]
+                    for signer in [*signers, explorer.byzantine]:
+                        vote = Vote(of, 0, view, SEQ, digest, signer, Null(signer, N).sign(about))
+                        yield Received(signer, encode(vote))
+            elif kind == "change":
+                yield Received(phase, explorer._bytes[kind, phase, view, digest])
+
+    def step(self):
+        place = self.random.choice(self.explorer.correct)
+        event = self.random.choice(list(self.events(place)))
+        effects = self.replicas[place].step(event)
+        self.sent[place] |= self.explorer._sent(place, effects)
+        return place
+
+
+def walks(explorer, seeds, length):
+    """Check that whatever walks reach is known; gives how many different states of replicas they reached."""
+    reached = set()
+    for seed in range(seeds):
+        walk = Walk(explorer, seed)
+        for _ in range(length):
+            place = walk.step()
+            state = fingerprint(walk.replicas[place]), walk.sent[place]
+            assert state in explorer._known[place], f"seed {seed}: replica {place} in a state that was not explored"
+            reached.add((place, explorer._known[place][state]))
+    return len(reached)
+
+
+@pytest.mark.parametrize("byzantine", EVERYBODY)
+def test_no_walk_in_one_view_leaves_what_was_explored(byzantine):
+    explorer = Explorer(byzantine, views=1)
+    found = explorer.run()
+    assert walks(explorer, 100, 15) > found.local * 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("byzantine", EVERYBODY)
+def test_no_walk_in_two_views_leaves_what_was_explored(byzantine):
+    explorer = Explorer(byzantine)
+    explorer.run()
+    assert walks(explorer, 2_000, 40) > 100
