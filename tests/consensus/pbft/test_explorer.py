@@ -14,7 +14,7 @@ from consensus.pbft import views
 from consensus.pbft.config import Protocol
 from consensus.pbft.path import VotePath
 from consensus.quorum import Threshold
-from consensus.simulation.explorer import CHAIN, N, SEQ, TIMER, Explorer, fingerprint
+from consensus.simulation.explorer import CHAIN, SEQ, TIMER, Explorer, N, fingerprint
 
 EVERYBODY = (0, 1, 2)  # the leader of view 0, that of view 1, and one that leads neither (3 is like 2)
 
