@@ -88,6 +88,10 @@ class Client:
         What it asks for.
     seed : int
         Of the times of an open loop.
+    replicas : int
+        To how many replicas it sends; to those of `quorums` by default.
+    operations : sequence of bytes
+        What it asks for, in place of operations made up.
 
     Attributes
     ----------
@@ -112,6 +116,8 @@ class Client:
         scheme: Scheme,
         load: Load,
         seed: int = 0,
+        replicas: int = 0,
+        operations: Sequence[bytes] = (),
     ) -> None:
         self.key = key
         self.node = simulation.join(self, key.public)
@@ -125,7 +131,8 @@ class Client:
         self._quorums = quorums
         self._scheme = scheme
         self._load = load
-        self._everyone: Sequence[int] = range(quorums.n)
+        self._everyone: Sequence[int] = range(replicas or quorums.n)
+        self._operations = operations
         self._random = Random(f"{seed}/client/{self.node}")
         self._filler = key.public * (load.size // len(key.public) + 1)
         self._timestamp = 0
@@ -164,7 +171,10 @@ class Client:
         self.asked.append(self._simulation.now / NANO)
         self._timestamp += 1
         self._replies = {}
-        operation = (self._timestamp.to_bytes(8, "big") + self._filler)[: max(self._load.size, 20)]
+        if self._operations:
+            operation = self._operations[self._timestamp - 1]
+        else:
+            operation = (self._timestamp.to_bytes(8, "big") + self._filler)[: max(self._load.size, 20)]
         signature = self.key.sign(request_statement(self._chain, self._timestamp, operation))
         data = encode(Request(self.key.public, self._timestamp, operation, signature))
         first = self._everyone if self._load.to_all else (self._view % self._quorums.n,)

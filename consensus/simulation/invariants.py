@@ -12,6 +12,7 @@ from consensus.messages import (
     Bundle,
     Proposal,
     Request,
+    State,
     Vote,
     decode,
     decode_as,
@@ -59,6 +60,7 @@ class Invariants(Observer):
     ``checkpoint``          all sign the same digest at a checkpoint
     ``window``              none votes beyond the high watermark
     ``persist, then send``  a vote leaves only when a durable record holds it
+    ``hand-over``           all that enter an epoch enter it at the same number with as many members
     ``final state``         replicas that executed the same numbers are in the same state (`finish`)
     ======================  ==========================================================================================
 
@@ -76,6 +78,8 @@ class Invariants(Observer):
         The phase whose certificate decides: `COMMIT`, or `PREPARE` in the fast protocol.
     window : int
         Length of the log window.
+    places : callable, optional
+        Bit set of an epoch's members; by default the first n places.
 
     Attributes
     ----------
@@ -94,6 +98,7 @@ class Invariants(Observer):
         *,
         decisive: int = COMMIT,
         window: int = 32,
+        places: Callable[[int], int] | None = None,
     ) -> None:
         self.violations: list[Violation] = []
         self.history: dict[int, Decided] = {}
@@ -103,6 +108,8 @@ class Invariants(Observer):
         self._correct = frozenset(correct)
         self._decisive = decisive
         self._window = window
+        self._places = places or (lambda epoch: (1 << quorums(epoch).n) - 1)
+        self._handovers: dict[int, tuple[str, int]] = {}
         self._executed: dict[tuple[bytes, int], int] = {}  # number by client and timestamp
         self._certificates: set[bytes] = set()
         self._last: dict[int, int] = {}  # decided number by node, in this life; absent before the first
@@ -177,17 +184,25 @@ class Invariants(Observer):
             self._fail(node.index, "certificate", f"number {effect.seq}: it is about something else")
             return
         quorums = self._quorums(bundle.epoch)
-        signers = signers_from_bytes(bundle.signers, quorums.n)
+        places = self._places(bundle.epoch)
+        signers = signers_from_bytes(bundle.signers, places.bit_length())
         about = statement(self._chain, bundle.phase, bundle.epoch, bundle.view, bundle.seq, bundle.digest)
-        if not quorums.is_quorum(signers):
+        if signers & ~places:
+            self._fail(node.index, "certificate", f"number {effect.seq}: a signer is no member")
+        elif not quorums.is_quorum(signers):
             self._fail(node.index, "certificate", f"number {effect.seq}: {signers.bit_count()} signers are no quorum")
         elif not self._scheme.verify_all(signers, about, bundle.signature):
             self._fail(node.index, "certificate", f"number {effect.seq}: a signature is wrong")
 
     def noted(self, now: int, node: Node, effect: Noted) -> None:
-        """Remember the checkpoints whose states a replica fetches: it may go on from there."""
+        """Remember where a replica may go on after a state transfer; compare how epochs begin."""
         if effect.what == "transfer":
             self._leaps.setdefault(node.index, set()).add(effect.seq)
+        elif effect.what == "epoch" and node.identity in self._correct:
+            self._now = now
+            said, first = self._handovers.setdefault(effect.seq, (effect.detail, node.index))
+            if said != effect.detail:
+                self._fail(node.index, "hand-over", f"epoch {effect.seq}: {effect.detail}; at {first}: {said}")
 
     # -- votes --------------------------------------------------------------------------------------------------
 
@@ -196,10 +211,12 @@ class Invariants(Observer):
         if type(record) is Forget:
             self._low[node.index] = max(record.seq, self._low.get(node.index, 0))
         elif type(record) is Persist:
-            vote = decode(record.record)
-            if type(vote) is Vote and vote.signer == node.identity:
+            message = decode(record.record)
+            if type(message) is Vote and message.signer == node.identity:
                 self._now = now
-                self._check_durable(node, vote)
+                self._check_durable(node, message)
+            elif type(message) is State:  # what a life after a crash may begin from
+                self._leaps.setdefault(node.index, set()).add(message.certificate.seq)
 
     def _check_durable(self, node: Node, vote: Vote) -> None:
         about = (vote.phase, vote.epoch, vote.view, vote.seq, vote.digest)

