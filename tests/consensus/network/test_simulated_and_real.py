@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 
 import numpy as np
 import pytest
@@ -44,7 +45,9 @@ def real_p50(folder, protocol, k):
 
 @pytest.mark.parametrize(("protocol", "k", "hops"), [("flat", 1, 5), ("regional", 2, 9)])
 def test_simulated_and_real_latency_agree_within_a_fifth(tmp_path, protocol, k, hops):
+    if os.getloadavg()[0] > 2 * (os.cpu_count() or 1):
+        pytest.skip("this machine is too busy for any latency to mean something")
     simulated, real = simulated_p50(protocol, k), real_p50(tmp_path, protocol, k)
-    assert simulated == pytest.approx(hops * ONE_WAY, rel=0.03)
-    assert real == pytest.approx(simulated, rel=0.2), (simulated, real)
     print(f"{protocol}: simulated {1e3 * simulated:.1f} ms, real {1e3 * real:.1f} ms")
+    assert simulated == pytest.approx(hops * ONE_WAY, rel=0.03)
+    assert real == pytest.approx(simulated, rel=0.2)
