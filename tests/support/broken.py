@@ -510,7 +510,7 @@ BUGS: dict[str, Bug] = {
 
 
 def beyond(seed: int, protocol: str, kind: str) -> Scenario:
-    """Draw a scenario with one faulty replica more than the protocol survives: a control that must be able to fail."""
+    """Draw a scenario with one faulty replica more than is survived: a control that must be able to fail."""
     scenario = random_scenario(seed, protocol)
     random = Random(f"beyond/{seed}")
     most = REGIONAL.quorums(scenario.regions).bound + 1
