@@ -53,7 +53,7 @@ class Bls:
     publics : sequence of bytes
         All members' public keys, 48 bytes each, in the order of the member list.
     proofs : sequence of bytes
-        Their proofs of possession, 96 bytes each.
+        Their proofs of possession, 96 bytes each; proof and key of a vacated place are empty.
 
     Raises
     ------
@@ -68,12 +68,14 @@ class Bls:
         if len(publics) != len(proofs):
             raise InputError(f"{len(publics)} BLS keys with {len(proofs)} proofs of possession: every key needs one")
         for member, (public, proof) in enumerate(zip(publics, proofs, strict=True)):
+            if not public:  # a vacated place
+                continue
             if (first := publics.index(public)) != member:
                 raise InputError(f"member {member}: has the BLS key of member {first}; every member needs its own")
             if not verify_possession(public, proof):
                 raise InputError(f"member {member}: no valid proof that it possesses its BLS key")
         self._private = private
-        self._publics = [G1Element.from_bytes(public) for public in publics]
+        self._publics = [G1Element.from_bytes(public) if public else None for public in publics]
 
     def sign(self, statement: bytes) -> bytes:
         """Sign with this replica's own key."""
@@ -118,4 +120,6 @@ class Bls:
         except ValueError:
             return False
         publics = [self._publics[signer] for signer in members_of(signers)]
+        if None in publics:
+            return False
         return bool(PopSchemeMPL.fast_aggregate_verify(publics, statement, total))

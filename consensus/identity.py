@@ -96,14 +96,14 @@ class Ed25519(Listed):
     private : Ed25519PrivateKey
         This replica's own key.
     publics : sequence of bytes
-        All members' public keys, 32 bytes each, in the order of the member list.
+        All members' public keys, 32 bytes each, in the order of the member list; empty for a vacated place.
     """
 
     length = 64
 
     def __init__(self, private: Ed25519PrivateKey, publics: Iterable[bytes]) -> None:
         self._private = private
-        self._publics = [Ed25519PublicKey.from_public_bytes(public) for public in publics]
+        self._publics = [Ed25519PublicKey.from_public_bytes(public) if public else None for public in publics]
 
     def sign(self, statement: bytes) -> bytes:
         """Sign with this replica's own key."""
@@ -111,10 +111,11 @@ class Ed25519(Listed):
 
     def verify(self, signer: int, statement: bytes, signature: bytes) -> bool:
         """Check one replica's signature."""
-        if not 0 <= signer < len(self._publics):
+        public = self._publics[signer] if 0 <= signer < len(self._publics) else None
+        if public is None:
             return False
         try:
-            self._publics[signer].verify(signature, statement)
+            public.verify(signature, statement)
         except (InvalidSignature, ValueError):
             return False
         return True

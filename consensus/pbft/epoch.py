@@ -16,6 +16,7 @@ from consensus.messages import (
 )
 from consensus.pbft.config import Config, SchemeFactory
 from consensus.pbft.state import Header
+from consensus.quorum import bits_of
 
 MOST = 1 << 63  # views and sequence numbers are below
 
@@ -46,6 +47,7 @@ class Epoch:
         self._chain = config.chain
         self.number = header.epoch
         self.members = header.members
+        self._taken = bits_of(header.places)
         self.places = header.places
         self.order = header.standing.order
         self.regions = config.regions(self.places)
@@ -60,7 +62,7 @@ class Epoch:
 
     def valid_vote(self, vote: Vote) -> bool:
         """Check one vote's signature."""
-        if not _plausible(vote):
+        if not _plausible(vote) or vote.signer not in self.places:
             return False
         about = self.statement(vote.phase, vote.view, vote.seq, vote.digest)
         return self.scheme.verify(vote.signer, about, vote.signature)
@@ -69,7 +71,8 @@ class Epoch:
         """Read a bundle's bit set of signers; 0 for one that is malformed or of another epoch."""
         if bundle.epoch != self.number or not _plausible(bundle):
             return 0
-        return signers_from_bytes(bundle.signers, len(self.members))
+        signers = signers_from_bytes(bundle.signers, len(self.members))
+        return 0 if signers & ~self._taken else signers
 
     def valid_bundle(self, bundle: Bundle) -> bool:
         """Check all of a bundle's signatures."""
@@ -105,7 +108,9 @@ class Epoch:
 
     def valid_body(self, signed: Signed) -> bool:
         """Check the signature of a signed message."""
-        return self.scheme.verify(signed.signer, body_statement(self._chain, signed.body), signed.signature)
+        return signed.signer in self.places and self.scheme.verify(
+            signed.signer, body_statement(self._chain, signed.body), signed.signature
+        )
 
 
 def _plausible(message: Vote | Bundle) -> bool:

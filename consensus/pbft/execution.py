@@ -251,6 +251,11 @@ class Execution(Core):
     def on_state(self, message: State) -> None:
         """Take over a checkpoint's state if it is ahead and everything that should vouch for it does."""
         image = states.decode_image(message.state)
+        own, certificate = self._images.get(message.certificate.seq), message.certificate
+        if own is not None and own.digest() == certificate.digest:
+            if certificate.phase == CHECKPOINT and self.epoch.certifies(certificate):
+                self._stabilise(certificate, own)  # it was here already, and only its votes had been missed
+            return
         # A state that is not ahead is wanted only by a replica whose own one a quorum contradicts.
         contradicted = self.wanted is not None and self.wanted.seq <= self.executed
         if image is None or (message.certificate.seq <= self.executed and not contradicted):

@@ -256,6 +256,9 @@ class Ordering(Execution):
             self._hold(slot, vote)
             self.path.cast(vote)
             self._decide_quorum(slot, (phase, view, digest))
+        early = phase == PREPARE and not self.config.protocol.fast and (phase, view, digest) in slot.certificates
+        if early and (COMMIT, view, seq) not in self.signed:  # certified before the view began here
+            self.cast(COMMIT, view, seq, digest)
 
     def on_vote(self, sender: int, vote: Vote) -> None:
         """Take one vote, unless it is known, unneeded or of no live view."""
