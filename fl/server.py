@@ -328,7 +328,7 @@ class Federation:
         self._participations = {int(node): int(count) for node, count in counts.items()}  # type: ignore[arg-type]
         server_round = int(state.metric_records["round"]["number"])  # type: ignore[arg-type]
         if self._consensus is not None:
-            self._consensus.resume(server_round)
+            self._consensus.resume(server_round, self.arrays)
             self._consensus.decisions.clear()
         metrics = {name: float(value) for name, value in state.metric_records["metrics"].items()}  # type: ignore[arg-type]
         self._report(RoundEvent(server_round, self._settings.num_server_rounds, metrics, self.arrays))

@@ -32,7 +32,7 @@ from fl.council.outcome import Assignment, Outcome, Update
 from fl.council.rounds import Digests, EverybodyRound, RegionRound, Teaching
 from fl.engine import codec, flower
 from fl.engine.seeding import seeded
-from shards.errors import InputError
+from shards.errors import FedshardError, InputError
 
 Verify = Literal["region", "all"]
 
@@ -99,21 +99,34 @@ class ConsensusStrategy(Strategy):
         self.decisions: list[tuple[Decision, list[str]]] = []
         self.seconds = 0.0
 
-    def resume(self, server_round: int) -> None:
+    def resume(self, server_round: int, arrays: ArrayRecord) -> None:
         """Go on after a round that an earlier attempt finished: follow the ledger up to it.
+
+        Parameters
+        ----------
+        server_round : int
+            The round.
+        arrays : ArrayRecord
+            The model after it.
 
         Raises
         ------
         FedshardError
-            If the ledger lacks that round's block, or its blocks are not those that this council would decide.
+            If the ledger does not end in that model, or its blocks are not those that this council would decide.
         """
+        committed = b""
         for block in self._council.ledger.blocks[self._council.decided :]:
             found = _outcome(block.operations)
             if found is not None and found.server_round > server_round:
                 break
             if found is not None:
                 self._council.follow(block)
-                self._assignment = found.assignment
+                self._assignment, committed = found.assignment, found.aggregate
+        if committed != arrays_digest(numpy_arrays(arrays)):
+            raise FedshardError(
+                f"{self._council.ledger.path}: does not lead to the model after round {server_round}: blocks are "
+                "missing; restore the file, or start a new run"
+            )
 
     def summary(self) -> None:
         """Log the inner strategy's configuration."""

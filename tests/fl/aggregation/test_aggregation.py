@@ -32,7 +32,7 @@ def sum_of(rows):
 
 
 @given(vectors, st.randoms(use_true_random=False))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_every_order_and_every_grouping_gives_the_same_bits(rows, random):
     whole = sum_of(rows)
     shuffled = random.sample(rows, len(rows))
@@ -45,7 +45,7 @@ def test_every_order_and_every_grouping_gives_the_same_bits(rows, random):
 
 
 @given(vectors)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_the_sum_is_the_exact_one_within_two_units_in_the_last_place(rows):
     exact = [sum(map(Fraction, column)) for column in zip(*rows, strict=True)]
     if any(abs(total) >= Fraction(1.7e308) for total in exact):
@@ -139,7 +139,7 @@ def test_rules_by_hand():
 
 
 @given(st.integers(1, 6), st.integers(1, 6), st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_the_median_inside_and_across_stays_with_the_honest_below_its_bound(m, k, data):
     """The worst that fewer than ceil(m/2)·ceil(k/2) poisoned updates can do, wherever they are."""
     bound = ceil(m / 2) * ceil(k / 2)

@@ -13,7 +13,7 @@ from consensus.ledger import Genesis, read, verify
 from fl.aggregation import InsideAndAcross, arrays_digest, median
 from fl.council import outcome
 from fl.strategy import ConsensusStrategy
-from shards.errors import InputError
+from shards.errors import FedshardError, InputError
 
 MINIMA = {"min_train_nodes": 1, "min_evaluate_nodes": 1, "min_available_nodes": 1}
 WORST = ["", "silent:3", "lying-head:2,silent:1", "false-aggregate:2,lying-head:1"]
@@ -198,6 +198,14 @@ def test_a_node_that_joins_is_on_the_committed_map_before_its_first_round(counci
     assert found[2].aggregate == found[1].aggregate
 
 
+def test_a_ledger_that_lost_blocks_is_not_gone_on_from(council, tmp_path):
+    models, _ = rounds(ConsensusStrategy(FedAvg(**MINIMA), council(4, folder=tmp_path)), 3)
+    path = tmp_path / "ledger.jsonl"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:2]))
+    with pytest.raises(FedshardError, match="does not lead to the model after round 3"):
+        ConsensusStrategy(FedAvg(**MINIMA), council(4, folder=tmp_path)).resume(3, record(models[2]))
+
+
 def test_a_strategy_goes_on_from_the_ledger(council, tmp_path):
     def inner():
         return FedAvg(**MINIMA)
@@ -205,7 +213,7 @@ def test_a_strategy_goes_on_from_the_ledger(council, tmp_path):
     whole, _ = rounds(ConsensusStrategy(inner(), council(10, "false-aggregate:1", folder=tmp_path / "a")), 4)
     rounds(ConsensusStrategy(inner(), council(10, "false-aggregate:1", folder=tmp_path / "b")), 3)
     again = ConsensusStrategy(inner(), council(10, "false-aggregate:1", folder=tmp_path / "b"))
-    again.resume(2)  # the snapshot is of round 2; the ledger is ahead of it by a block
+    again.resume(2, record(whole[1]))  # the snapshot is of round 2; the ledger is ahead of it by a block
     arrays = record(whole[1])
     for server_round in (3, 4):
         again.configure_train(server_round, arrays, ConfigRecord(), FewNodes(NODES))
