@@ -261,7 +261,6 @@ def test_votes_of_the_next_view_may_come_before_it_begins(council):
     assert [vote.phase for vote in sent(effects, Vote)] == [PREPARE, COMMIT]
 
 
-@pytest.mark.xfail(strict=True, reason="B13: the certificate is filed while the view has not begun, and forgotten")
 def test_a_certificate_that_came_before_the_view_began_is_followed_by_a_commit_vote(council):
     council.receive(2, 3, council.bundle((0, 1, 3), PREPARE, 1, 1, A))
     prepared = [council.bundle((0, 1, 3), PREPARE, 0, 1, A)]
