@@ -207,12 +207,8 @@ class _Work:
             held += place >= second[:, None]
             third = (held >= q).argmax(axis=1)
         # What comes after the last of the three that lead to votes and replies changes nothing.
-        end = (
-            int(
-                (np.maximum(first, second) if commits is None else np.maximum(np.maximum(first, second), third)).max()
-            )
-            + 1
-        )
+        ends = [first, second] if commits is None else [first, second, third]
+        end = int(np.max(ends)) + 1
         kind, at, place = kind[:, :end], keys[:, :end] >> 2, place[:end]
         checked = (kind == _PREPARE) & (place <= second[:, None]) | (kind == _COMMIT) & (place <= third[:, None])
 
