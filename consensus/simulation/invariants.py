@@ -216,7 +216,9 @@ class Invariants(Observer):
                 self._now = now
                 self._check_durable(node, message)
             elif type(message) is State:  # what a life after a crash may begin from
-                self._leaps.setdefault(node.index, set()).add(message.certificate.seq)
+                seq = message.certificate.seq
+                self._leaps.setdefault(node.index, set()).add(seq)
+                self._low[node.index] = max(seq, self._low.get(node.index, 0))
 
     def _check_durable(self, node: Node, vote: Vote) -> None:
         about = (vote.phase, vote.epoch, vote.view, vote.seq, vote.digest)
