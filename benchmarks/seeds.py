@@ -12,13 +12,16 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import Pool
 from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import ROOT, machine
 from benchmarks.report import Bar, save, setting, table
 from consensus.simulation import twins
-from consensus.simulation.scenarios import Outcome, Scenario, random_scenario, run
+from consensus.simulation.scenarios import Scenario, random_scenario, run
 
 SEEDS = 20_000
 FAMILIES = {
@@ -64,6 +67,32 @@ def of_twins(family: str) -> tuple[int, Callable[[int], Scenario]]:
     return sample, lambda number: twins.sampled(number, family, n, 1, ROUNDS)
 
 
+@dataclass(frozen=True)
+class Run:
+    """What is counted of one run."""
+
+    number: int
+    protocol: str
+    n: int
+    with_faulty: bool
+    steps: int
+    violations: list[str]
+
+
+def scenario_of(name: str) -> Callable[[int], Scenario]:
+    """Give the scenarios of a kind of runs, by number."""
+    return random_scenario if name == "seeds" else of_twins(name.removeprefix("twins "))[1]
+
+
+def one(name: str, number: int) -> Run:
+    """Run one scenario."""
+    scenario = scenario_of(name)(number)
+    outcome = run(scenario)
+    shown = [f"{broken.invariant}: node {broken.node}: {broken.detail}" for broken in outcome.violations[:3]]
+    with_faulty = bool(scenario.faulty or scenario.twins)
+    return Run(number, scenario.protocol, scenario.n, with_faulty, outcome.steps, shown)
+
+
 class Tally:
     """What is counted, in a file that survives an end at any time.
 
@@ -89,18 +118,18 @@ class Tally:
         begun = {"done": 0, "steps": 0, "failures": [], "by_protocol": {}, "by_size": {}, "with_faulty": 0}
         return self.state["runs"].setdefault(name, begun)  # type: ignore[no-any-return]
 
-    def count(self, name: str, number: int, scenario: Scenario, outcome: Outcome) -> None:
+    def count(self, name: str, run_: Run) -> None:
         """Count a run."""
         counts = self.of(name)
-        counts["done"] = number + 1
-        counts["steps"] += outcome.steps
-        counts["with_faulty"] += bool(scenario.faulty or scenario.twins)
-        for table_, key in (("by_protocol", scenario.protocol), ("by_size", str(scenario.n))):
+        counts["done"] = run_.number + 1
+        counts["steps"] += run_.steps
+        counts["with_faulty"] += run_.with_faulty
+        for table_, key in (("by_protocol", run_.protocol), ("by_size", str(run_.n))):
             counts[table_] = dict(Counter(counts[table_]) + Counter([key]))
-        if outcome.violations:
-            shown = [f"{one.invariant}: node {one.node}: {one.detail}" for one in outcome.violations[:3]]
-            counts["failures"].append({"number": number, "protocol": scenario.protocol, "violations": shown})
-            print(f"{name} {number} ({scenario.protocol}, n={scenario.n}): {shown[0]}", flush=True)
+        if run_.violations:
+            failure = {"number": run_.number, "protocol": run_.protocol, "violations": run_.violations}
+            counts["failures"].append(failure)
+            print(f"{name} {run_.number} ({run_.protocol}, n={run_.n}): {run_.violations[0]}", flush=True)
 
     def keep(self) -> None:
         """Write the file."""
@@ -109,32 +138,30 @@ class Tally:
         fresh.replace(self.path)
 
 
-def plan(seeds: int) -> list[tuple[str, int, Callable[[int], Scenario]]]:
-    """List what is run: a name, how many, and the scenario of a number."""
-    return [("seeds", seeds, random_scenario), *((f"twins {name}", *of_twins(name)) for name in FAMILIES)]
+def plan(seeds: int) -> list[tuple[str, int]]:
+    """List what is run: a name, and how many."""
+    return [("seeds", seeds), *((f"twins {family}", of_twins(family)[0]) for family in FAMILIES)]
 
 
-def go_on(tally: Tally, kinds: list[tuple[str, int, Callable[[int], Scenario]]], until: float) -> bool:
-    """Run what is not done yet, in turns that let all kinds be done at the same time; False if time ran out."""
-    turns = max(1, max(total for _, total, _ in kinds) // BLOCK)
-    for turn in range(1, turns + 1):
-        begun = time.monotonic()
-        for name, total, scenario in kinds:
-            for number in range(tally.of(name)["done"], total * turn // turns):
-                drawn = scenario(number)
-                tally.count(name, number, drawn, run(drawn))
-                if time.monotonic() > until:
-                    break
-        tally.state["seconds"] += time.monotonic() - begun
-        tally.keep()
-        if time.monotonic() > until:
-            return False
-    return True
+def go_on(tally: Tally, kinds: list[tuple[str, int]], workers: int, until: float) -> None:
+    """Run what is not done yet, in turns that let all kinds be done at the same time, until the time is up."""
+    turns = max(1, max(total for _, total in kinds) // BLOCK)
+    with Pool(workers) as pool:
+        for turn in range(1, turns + 1):
+            begun = time.monotonic()
+            for name, total in kinds:
+                numbers = range(tally.of(name)["done"], total * turn // turns)
+                for done in pool.imap(partial(one, name), numbers, chunksize=4):
+                    tally.count(name, done)
+            tally.state["seconds"] += time.monotonic() - begun
+            tally.keep()
+            if time.monotonic() > until:
+                return
 
 
-def report(tally: Tally, kinds: list[tuple[str, int, Callable[[int], Scenario]]], command: str) -> bool:
+def report(tally: Tally, kinds: list[tuple[str, int]], command: str) -> bool:
     """Write the results; tells whether the bars are met."""
-    runs = {name: tally.of(name) for name, _, _ in kinds}
+    runs = {name: tally.of(name) for name, _ in kinds}
     done = runs["seeds"]["done"]
     of_twins = sum(counts["done"] for name, counts in runs.items() if name != "seeds")
     failures = sum(len(counts["failures"]) for counts in runs.values())
@@ -145,7 +172,7 @@ def report(tally: Tally, kinds: list[tuple[str, int, Callable[[int], Scenario]]]
     ]
     rows = [
         [name, str(counts["done"]), str(total), str(len(counts["failures"])), f"{counts['steps']:,}"]
-        for (name, total, _), counts in zip(kinds, runs.values(), strict=True)
+        for (name, total), counts in zip(kinds, runs.values(), strict=True)
     ]
     listed = [
         f"- {name} {failure['number']} ({failure['protocol']}): {'; '.join(failure['violations'])}"
@@ -159,10 +186,10 @@ def report(tally: Tally, kinds: list[tuple[str, int, Callable[[int], Scenario]]]
             "# Seeds and Twins",
             "Whole runs of the replicas in the simulator, by number; every invariant after every event, liveness "
             "bounded after stabilisation. Twins: one replica has a twin, the network is split in two in each of "
-            f"{ROUNDS} rounds; all scenarios of `flat`, `regional` and `star` with 4 replicas, samples of the others.",
+            f"{ROUNDS} rounds; all scenarios of `flat`, `regional` and `star` with 4 replicas, some of the others.",
             setting(command, here),
             f"Code: commit {tally.state['commit']}, digest of the simulated code {tally.state['version']}; "
-            f"{tally.state['seconds']:,.0f} s of one process.",
+            f"{tally.state['seconds']:,.0f} s of running.",
             table(["runs", "done", "planned", "failed", "steps of replicas"], rows),
             f"Seeds by protocol: {_shown(seeds['by_protocol'])}. By size: {_shown(seeds['by_size'])}. "
             f"With faulty replicas: {seeds['with_faulty']}.",
@@ -185,9 +212,10 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=SEEDS, help="how many seeds in all")
     parser.add_argument("--minutes", type=float, default=1e9, help="stop after so long")
     parser.add_argument("--fresh", action="store_true", help="count from zero")
+    parser.add_argument("--workers", type=int, default=1, help="how many processes")
     options = parser.parse_args()
     tally, kinds = Tally(options.state, fresh=options.fresh), plan(options.seeds)
-    go_on(tally, kinds, time.monotonic() + 60 * options.minutes)
+    go_on(tally, kinds, options.workers, time.monotonic() + 60 * options.minutes)
     command = f"python -m benchmarks.seeds --state {options.state.name}"
     return 0 if report(tally, kinds, command) else 1
 
