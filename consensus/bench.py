@@ -197,7 +197,7 @@ class Figures:
     decisions : int
         Decided numbers.
     throughput : float
-        Decisions per second, from the first to the last.
+        Decisions per second, from the first proposal until the last was executed.
     events : int
         Events that replicas took in all.
     """
@@ -382,8 +382,6 @@ def _figures(
     client = np.array([latency for asking in clients for latency in asking.latencies])
     phases = {"prepare": float((prepared - begun).mean()), "commit": float((executed - prepared).mean())}
     phases["client"] = float(client.mean()) - sum(phases.values())
-    steady = executed[count // 5 :]
-    span = float(steady[-1] - steady[0])
     return Figures(
         case=case,
         scheme=scheme,
@@ -398,6 +396,6 @@ def _figures(
         wide_bytes=recorder.wide_bytes / count,
         busiest=max(node.work for node in simulation.nodes) / NANO / count,
         decisions=count,
-        throughput=(len(steady) - 1) / span if span > 0 else 0.0,
+        throughput=count / float(executed.max() - begun.min()),
         events=simulation.steps,
     )
