@@ -42,6 +42,7 @@ from consensus.pbft.votes import VoteSet
 from consensus.protocols.flat import FLAT
 from consensus.protocols.regional import REGIONAL
 from consensus.quorum import QuorumSystem, Threshold, TwoLayer, members_of
+from consensus.simulation import twins
 from consensus.simulation.adversaries import KINDS
 from consensus.simulation.network import Cut, Faults
 from consensus.simulation.scenarios import MakeReplica, Outage, Outcome, Scenario, random_scenario, run
@@ -461,7 +462,7 @@ BUGS: dict[str, Bug] = {
     "forgets its view on restart": Bug("a restarted replica is in view 0", crashing("flat", 4), WithoutViews),
     "log read in one pass": Bug("votes written before a checkpoint are lost", crashing("flat", 4), OldWindow),
     "accepts above the window": Bug("no high watermark", drawn("flat", 0, "skip"), Boundless),
-    "executes on prepared": Bug("one round decides at n=3f+1", drawn("flat", 4), protocol=PREPARED),
+    "executes on prepared": Bug("one round decides at n=3f+1", cut("flat", 4), protocol=PREPARED),
     "reply table not in checkpoint": Bug(
         "a transferred state lacks it",
         drawn("flat"),
@@ -509,10 +510,8 @@ BUGS: dict[str, Bug] = {
 """All variants that seeded runs are to catch, by name."""
 
 
-def beyond(seed: int, protocol: str, kind: str) -> Scenario:
-    """Draw a scenario with one faulty replica more than is survived: a control that must be able to fail."""
-    scenario = random_scenario(seed, protocol)
-    random = Random(f"beyond/{seed}")
-    most = REGIONAL.quorums(scenario.regions).bound + 1
-    faulty = tuple((place, kind) for place in sorted(random.sample(range(scenario.n), most)))
-    return msgspec.structs.replace(scenario, faulty=faulty)
+def too_many(seed: int, protocol: str, *, silent: bool) -> Scenario:
+    """Draw a control, which must be able to fail: four replicas, two of them silent, or two with twins."""
+    if not silent:
+        return twins.sampled(seed, protocol, 4, 2, 3)
+    return msgspec.structs.replace(random_scenario(seed, protocol, 4), faulty=((0, "silent"), (2, "silent")))
