@@ -112,5 +112,9 @@ def main() -> int:
     return 0 if all(bar.passed for bar in bars) else 1
 
 
+def _shown(found: dict[str, Any]) -> str:
+    return str(found["seeds"] or f"not in {found['tried']}")
+
+
 if __name__ == "__main__":
     sys.exit(main())
