@@ -212,7 +212,8 @@ def saturation(base: Case) -> Part:
         + _floor(base)
         + _by_size(base)
         + "\n\nMACs convince one receiver each: flat-mac has no certificates and would need another view "
-        "change, and it carries more than any path with signatures. Flat with BLS votes that are added up unchecked and checked once is the fairer baseline."
+        "change, and it carries more than any path with "
+        "signatures. Flat with BLS votes that are added up unchecked and checked once is the fairer baseline."
     )
     return "## Saturation, n = 100, 1 kB, 1 Gbit/s\n\n" + table(header, rows) + note, bars, records
 

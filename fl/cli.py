@@ -142,7 +142,7 @@ def _consensus(parser: argparse.ArgumentParser) -> None:
     bench.set_defaults(module="consensus_bench")
     add = bench.add_argument
     add("--protocols", metavar="NAMES", help="comma-separated (default: flat,regional,regional-fast,two-layer,star)")
-    add("--nodes", default="4,16,64,100", metavar="N,…", help="numbers of replicas (default 4,16,64,100)")
+    add("--nodes", metavar="N,…", help="numbers of replicas (default 4,16,64,100; with --real 4,7,16)")
     add("--regions", default="auto", metavar="auto|K|sites", help="how many regions (default auto)")
     add("--network", default="earth", metavar="NAME|FILE", help="earth, lan, iot, or a file of round trips")
     add("--payload", default="1kB", metavar="SIZE,…", help="bytes per decision, e.g. 1kB,1MB (default 1kB)")

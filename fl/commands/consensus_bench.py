@@ -24,7 +24,7 @@ from shards.errors import InputError
 T = TypeVar("T", int, float)
 
 DEFAULT = ("flat", "regional", "regional-fast", "two-layer", "star")
-REAL_NODES = "4,7,16"
+NODES, REAL_NODES = "4,16,64,100", "4,7,16"
 REAL_CLIENTS = (1, 20, 100)
 LOADED_ROUNDS = 40
 """Fewer requests than these are no load."""
@@ -92,7 +92,7 @@ def _groups(arguments: argparse.Namespace) -> Iterable[list[Case]]:
     latency = network(arguments.network)
     kind, faulty = faults(arguments.faults)
     names = protocols(arguments.protocols)
-    for n in numbers("--nodes", arguments.nodes, count, "numbers such as 4,16,64"):
+    for n in numbers("--nodes", arguments.nodes or NODES, count, "numbers such as 4,16,64"):
         for payload in numbers("--payload", arguments.payload, size, "sizes such as 1kB,1MB"):
             for link in numbers("--link", arguments.link, rate, "bit/s such as 100M,1G"):
                 case = Case(
@@ -381,7 +381,7 @@ def _run_real(arguments: argparse.Namespace) -> int:
     names = protocols(arguments.protocols)
     if "flat-mac" in names:
         raise InputError("--protocols flat-mac: is simulated only; leave --real out")
-    nodes = numbers("--nodes", arguments.nodes, count, "numbers such as 4,7,16")
+    nodes = numbers("--nodes", arguments.nodes or REAL_NODES, count, "numbers such as 4,7,16")
     if max(nodes) > 16:
         raise InputError(f"--nodes {arguments.nodes}: with --real, at most 16 processes; e.g. --nodes {REAL_NODES}")
     wanted = regions(arguments.regions)
