@@ -3,7 +3,7 @@
 from unittest.mock import patch
 
 import pytest
-from broken import BUGS, WithoutRecords, too_many
+from broken import BUGS, WithoutRecords, lowest_view, too_many
 from council import VIEW, Council, null_schemes, signed_request
 from msgspec.structs import replace
 
@@ -113,3 +113,33 @@ def test_after_a_crash_a_replica_votes_in_its_view_for_nothing_but_what_was_pres
 def test_a_replica_that_does_not_recall_the_start_of_its_view_votes_for_something_else():
     voted, prescribed = voted_after_a_crash_between_new_view_and_votes(RecallsNoStart)
     assert voted not in (None, prescribed)
+
+
+def two_certificates_for_one_number():
+    """Let 3 prepare a batch in view 0, the others one in view 1, which 0 decides; begin view 2 without 0."""
+    council = Council(4)
+    council.lost = lambda sender, to, data, kind: to != 3 and getattr(decode(data), "phase", 0) == PREPARE
+    council.decide(b"first")
+    council.lost = lambda sender, to, data, kind: (
+        3 in (sender, to) or (to != 0 and getattr(decode(data), "phase", 0) == messages.COMMIT)
+    )
+    council.fire(VIEW, 0, 1, 2)
+    council.deliver()
+    assert [1 in decided for decided in council.decided] == [True, False, False, False]
+    council.crash(0)
+    council.lost = lambda sender, to, data, kind: False
+    council.fire(VIEW, 1, 2, 3)
+    council.deliver()
+    assert [council[place].view for place in (1, 2, 3)] == [2, 2, 2]
+    return council
+
+
+def test_of_two_certificates_that_of_the_highest_view_counts():
+    council = two_certificates_for_one_number()
+    assert council[1].prescribed[1] == council.decided[0][1].digest
+
+
+def test_where_the_oldest_certificate_counts_a_decision_is_undone():
+    with patch("consensus.pbft.views.prescribed", lowest_view):
+        council = two_certificates_for_one_number()
+    assert council.decided[1][1].digest != council.decided[0][1].digest
