@@ -35,6 +35,10 @@ class RegionalPath(VotePath):
         Replicas that failed their region as its head, as far as this one saw: passed over until all of a region are.
     silent : int
         Bit set of own members whose votes did not come in time last: not waited for until they come again.
+    complaints : dict
+        By number and region: bit set of the members that sent their votes past their head.
+    working : set
+        Numbers and regions whose head was heard from.
     fallback : dict
         By number: whether votes went to the backup head, or go to everybody since the usual way took too long.
     """
@@ -57,6 +61,8 @@ class RegionalPath(VotePath):
             self.own_region = self.home.get(self.replica.own, -1)
             self.own_bits = bits_of(self.regions[self.own_region]) if self.own_region >= 0 else 0
             self.fallback: dict[int, int] = {}
+            self.complaints: dict[Round, int] = {}
+            self.working: set[Round] = set()
             self._armed: set[int] = set()
             self._acting: set[Round] = set()
             self._bundled: dict[Round, int] = {}
@@ -66,9 +72,9 @@ class RegionalPath(VotePath):
             return
         self.fallback = {seq: stage for seq, stage in self.fallback.items() if seq > low}
         self._armed = {seq for seq in self._armed if seq > low}
-        for rounds in (self._acting, self._waiting):
+        for rounds in (self._acting, self._waiting, self.working):
             rounds.difference_update([about for about in rounds if about[0] <= low])
-        for table in (self._bundled, self._reported, self._answered):
+        for table in (self._bundled, self._reported, self._answered, self.complaints):
             for about in [about for about in table if about[0] <= low]:
                 del table[about]
 
@@ -138,6 +144,10 @@ class RegionalPath(VotePath):
             return
         if sender == leader and self.home[leader] != self.own_region:
             self.replica.send(self._members(), encoded, "vote")
+            if not self._is_head(seq):  # the leader turns to members only when it has waited for their heads in vain
+                self._go_past_head(seq)
+        elif sender == self.heads(seq)[self.own_region]:
+            self.working.add((seq, self.own_region))
         self._arm(seq)
 
     def cast(self, vote: Vote) -> None:
@@ -167,10 +177,12 @@ class RegionalPath(VotePath):
             if self._collects(message.seq):
                 self._acting.add(about)
                 self._collect(slot, message.phase, message.view, message.digest)
-            elif certificate is not None:
-                self._answer_vote(about, certificate, sender)
-        elif sender == message.signer and certificate is not None:
-            self._answer(about, certificate, sender)
+            else:
+                self._heard_past_head(message, certificate)
+        elif sender == message.signer and sender in self.home:
+            self._complained(message.seq, sender)
+            if certificate is not None:
+                self._answer(about, certificate, sender)
 
     def _heard_bundle(self, about: Round, certificate: Bundle | None, sender: int) -> None:
         region = self.home.get(sender)
@@ -178,12 +190,29 @@ class RegionalPath(VotePath):
             return
         self._reported.setdefault(about, set()).add(region)
         self._acting.add(about)
-        if certificate is not None and self.heads(about[0])[region] != sender:
+        if self.heads(about[0])[region] == sender:
+            self.working.add((about[0], region))
+        elif certificate is not None:
             self._answer(about, certificate, sender)
 
-    def _answer_vote(self, about: Round, certificate: Bundle, member: int) -> None:
-        """Answer a member that voted late: to a replica that is not its head it sends votes only in need."""
-        self._answer(about, certificate, member)
+    def _heard_past_head(self, vote: Vote, certificate: Bundle | None) -> None:
+        """Answer a member of the own region that sends its vote to a replica that is not its head."""
+        self._complained(vote.seq, vote.signer)
+        if certificate is not None:
+            self._answer((vote.seq, vote.phase), certificate, vote.signer)
+
+    def _complained(self, seq: int, member: int) -> None:
+        region = self.home[member]
+        if self.heads(seq)[region] == member:
+            self.working.add((seq, region))  # it waits in vain itself
+        self.complaints[seq, region] = self.complaints.get((seq, region), 0) | 1 << member
+
+    def _blame(self, seq: int) -> None:
+        """Pass over the heads that were not heard from while more than f_m of their members went past them."""
+        for (about, region), members in list(self.complaints.items()):
+            enough = members.bit_count() > (len(self.regions[region]) - 1) // 3
+            if about == seq and enough and (seq, region) not in self.working:
+                self.strike(region, seq)
 
     def _answer(self, about: Round, certificate: Bundle, to: int) -> None:
         if not self._answered.get(about, 0) >> to & 1:
@@ -260,13 +289,14 @@ class RegionalPath(VotePath):
             self.replica.cancel_timer(("path", "fallback", seq))
 
     def decided(self, seq: int) -> None:
-        """Stop waiting, unless a region is still to be heard from."""
+        """Stop waiting, unless a region is still to be heard from; all who saw a head fail pass it over alike."""
+        self._blame(seq)
         if not self._missing_regions(seq):
             self._disarm(seq)
 
     def _missing_regions(self, seq: int) -> list[int]:
         last = next(((seq, phase) for phase in (COMMIT, PREPARE) if (seq, phase) in self._acting), None)
-        if last is None:
+        if last is None or not self._is_head(seq):  # a backup head is sent no bundles
             return []
         reported = self._reported.get(last, set())
         return [index for index in range(len(self.regions)) if index != self.own_region and index not in reported]
@@ -310,15 +340,15 @@ class RegionalPath(VotePath):
             self._arm(seq)
             return
         replica.note("fallback", seq)
+        self._go_past_head(seq)
         if replica.leading and slot.proposal is not None:
             replica.send(replica.others, encode(slot.proposal), "backup")
         for vote in votes:
             replica.send(replica.others, encode(vote), "backup")
-        if self._is_head(seq):
-            for index in self._missing_regions(seq):
-                self.strike(index, seq)
-        else:
-            self.strike(self.own_region, seq)
+
+    def _go_past_head(self, seq: int) -> None:
+        self.fallback[seq] = EVERYBODY
+        self.complaints[seq, self.own_region] = self.complaints.get((seq, self.own_region), 0) | 1 << self.replica.own
 
     def _bring_up_to_date(self, slot: Slot) -> None:
         """Pass over heads that were not heard from; as leader, give their regions the decision directly."""

@@ -10,7 +10,7 @@ from consensus.messages import Bundle, Vote, encode
 from consensus.pbft.config import Protocol
 from consensus.pbft.path import kind_of
 from consensus.pbft.slots import Slot
-from consensus.protocols.regional import RegionalPath, Round
+from consensus.protocols.regional import RegionalPath
 from consensus.quorum import Threshold, TwoLayer
 
 
@@ -28,8 +28,8 @@ class TwoLayerPath(RegionalPath):
         """Whether this replica is the head: members always send to everybody in the region."""
         return self._is_head(seq)
 
-    def _answer_vote(self, about: Round, certificate: Bundle, member: int) -> None:
-        """Do nothing: late votes of the own region are the rule here."""
+    def _heard_past_head(self, vote: Vote, certificate: Bundle | None) -> None:
+        """Do nothing: here members always send their votes to the whole region."""
 
     def _send_inside(self, vote: Vote) -> None:
         if vote.seq in self.fallback:
