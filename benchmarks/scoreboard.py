@@ -6,8 +6,10 @@ seen to fail, or the checkers see nothing.
 """
 
 import argparse
+import json
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import ROOT, machine
@@ -16,7 +18,7 @@ from benchmarks.seeds import commit, version
 from consensus.simulation.scenarios import run
 
 sys.path.insert(0, str(ROOT / "tests" / "support"))
-from broken import BUGS, Bug, too_many
+from broken import BUGS, SCENARIOS, Bug, too_many
 
 SEEDS, CONTROL_SEEDS = 5000, 60
 CONTROLS = {"twins": "agreement", "silent": "liveness"}
@@ -58,13 +60,20 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=SEEDS, help="the most seeds for one variant")
     parser.add_argument("--seconds", type=float, default=1e9, help="the most time for one variant")
     parser.add_argument("--only", nargs="*", default=list(BUGS), help="names of variants; nothing is written then")
+    parser.add_argument("--state", type=Path, help="file that holds what is done; resumable")
     options = parser.parse_args()
-    here, found = machine(["msgspec"]), {}
+    here = machine(["msgspec"])
+    known = json.loads(options.state.read_text()) if options.state and options.state.exists() else {}
+    found = {name: one for name, one in known.items() if name in BUGS}
     for name in options.only:
-        found[name] = catch(BUGS[name], options.seeds, options.seconds)
-        print(name, found[name], flush=True)
+        if name not in found:
+            found[name] = catch(BUGS[name], options.seeds, options.seconds)
+            print(name, found[name], flush=True)
+        if options.state:
+            options.state.write_text(json.dumps(found, indent=1))
     if options.only != list(BUGS):
         return 0
+    found = {name: found[name] for name in BUGS}
     controls = {
         f"{protocol}, n=4, two {kind}": control(protocol, silent=kind == "silent")
         for protocol in ("flat", "regional")
@@ -102,6 +111,8 @@ def main() -> int:
             setting(command, here),
             f"Code: commit {commit()}, digest of the simulated code {version()}.",
             table(["variant", "what is wrong", "seeds to catch", "caught by", "s"], rows),
+            "Caught by a scripted scenario of the suite, without seeds:",
+            table(["variant", "tests"], [[name, f"`{where}`"] for name, where in SCENARIOS.items()]),
             "Controls, one faulty replica more than is survived: runs in which an invariant broke.",
             table(["control", "seeds", "broken"], control_rows),
             table(["bar", "measured", "limit", ""], [bar.row() for bar in bars]),

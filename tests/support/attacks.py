@@ -15,7 +15,6 @@ from consensus.messages import (
     State,
     ViewChange,
     Vote,
-    decode_as,
     encode,
     signers_to_bytes,
 )
@@ -100,27 +99,9 @@ class EmptyNewView(Adversary):
         )
 
 
-class OldCertificates(Adversary):
-    """Names in its view changes the oldest certificate that it saw for every number, never the newest."""
-
-    def says(self, send: Send, message: Message | None) -> list[Effect]:
-        """Exchange the certificates of an own view change."""
-        change = decode_as(ViewChange, message.body) if isinstance(message, Signed) else None
-        if change is None or change.signer != self.setting.own:
-            return [send]
-        oldest = []
-        for newest in change.prepared:
-            seen = self.machine.slots[newest.seq].certificates.values()
-            oldest.append(
-                min((one for one in seen if one.phase == PREPARE), key=lambda one: one.view, default=newest)
-            )
-        return self.send(send.to, self.setting.body(replace(change, prepared=tuple(oldest))), send.kind)
-
-
 ATTACKS: dict[str, type[Adversary]] = {
     "relabel": Relabel,
     "forged-state": ForgedState,
     "empty-new-view": EmptyNewView,
-    "old-certificates": OldCertificates,
 }
 """Further ways to be faulty, by name."""
