@@ -41,6 +41,7 @@ KINDS = ("vote", "backup", "chunk", "checkpoint", "view", "sync", "request", "cl
 BLS_FROM = 40
 """Replicas from which bundles are BLS sums by default (one sum costs less than 13 single checks)."""
 IN_FLIGHT = 128  # numbers a leader may have under way: the processors, not the window, limit a saturated run
+MOST = 2000
 INLINE = 16 << 10  # payloads up to so many bytes travel in the proposal in any case
 CLIENT_SIGNATURE = 4  # bytes of a simulated client's; a real one has 64
 STALL = 0.5  # seconds for which a slow leader stands still when a request comes
@@ -116,10 +117,14 @@ class Case:
             find(self.protocol)
         if self.n < 4:
             raise InputError(f"nodes is {self.n}: at least 4 are needed to survive one fault")
+        if self.n > MOST:
+            raise InputError(f"nodes is {self.n}: at most {MOST} are simulated, each as a replica of its own")
         if self.faults not in FAULTS:
             raise InputError(f"faults {self.faults!r}: not known; use {', '.join(FAULTS)}")
         if self.signatures not in ("auto", "ed25519", "bls"):
             raise InputError(f"signatures {self.signatures!r}: not known; use auto, ed25519 or bls")
+        if self.payload > LIMIT // 2:
+            raise InputError(f"payload is {self.payload:,} bytes: a batch holds at most {LIMIT // 2:,}")
         if min(self.payload, self.link, self.rounds) <= 0:
             raise InputError("payload, link and rounds must all be above 0")
 

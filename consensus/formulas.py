@@ -38,8 +38,8 @@ def messages(protocol: Protocol, sizes: Sequence[int]) -> int:
 
     Notes
     -----
-    ``two-layer``, with the leader in the first region, is ``n-k`` more than the published count since both phases of its
-    upper layer carry region certificates, without which its bound would be that of ``representatives``; and
+    ``two-layer``, with the leader in the first region, is ``n-k`` more than the published count since both phases of
+    its upper layer carry region certificates, without which its bound would be that of ``representatives``; and
     ``n - m_1`` more since the proposal goes to all regions at once, not only when the leader's has agreed.
     """
     n, k = sum(sizes), len(sizes)

@@ -129,8 +129,10 @@ class Genesis(Struct, frozen=True, forbid_unknown_fields=True):
         path = folder / GENESIS
         try:
             return cls.decode(path.read_bytes(), str(path))
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise InputError(f"{folder}: no {GENESIS}, so there is no council's ledger here") from error
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 class Block(Struct, frozen=True, forbid_unknown_fields=True):
@@ -329,6 +331,8 @@ def verify(blocks: Iterable[Block], genesis: Genesis) -> Checked:
         if not why and before is not None and block.epoch > before.epoch:
             following = members.next(block, before)
             members, why = (members, following) if isinstance(following, str) else (following, "")
+        elif not why and block.handoff:
+            why = "it holds the proof of a new epoch, and begins none"
         why = why or members.block_objection(block)
         if why:
             return replace(checked, bad=place, why=why)
@@ -433,8 +437,10 @@ def read(folder: Path) -> Iterator[Block]:
     path = folder / LEDGER
     try:
         data = path.read_bytes()
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise InputError(f"{folder}: no {LEDGER}, so there is no council's ledger here") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     for number, line in enumerate(data[: data.rfind(b"\n") + 1].splitlines(), start=1):
         try:
             yield msgspec.json.decode(line, type=Block)

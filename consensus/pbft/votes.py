@@ -38,7 +38,7 @@ class VoteSet:
         if self._scheme.splittable and signers & self.signers:
             singles = zip(members_of(signers), self._scheme.split(signers, signature), strict=True)
             self._parts.update((1 << signer, single) for signer, single in singles if not self.signers >> signer & 1)
-        elif signers not in self._parts:
+        elif signers not in self._parts or not self._stands(signers):
             self._parts[signers] = signature
             if not checked:
                 self._unchecked.add(signers)
@@ -70,6 +70,12 @@ class VoteSet:
             for part in self._parts:
                 self.signers |= part
         return 0, b""
+
+    def _stands(self, part: int) -> bool:
+        """Say whether a part is valid: a wrong one, taken in unchecked, must not keep the right one out."""
+        if part in self._unchecked and self._scheme.verify_all(part, self._statement, self._parts[part]):
+            self._unchecked.discard(part)
+        return part not in self._unchecked
 
     def _drop(self, part: int) -> None:
         del self._parts[part]

@@ -26,13 +26,18 @@ def find(name: str) -> Protocol:
         return PROTOCOLS[name]
     module_name, colon, attribute = name.partition(":")
     if not colon:
-        raise InputError(f"no protocol {name!r}: {suggest(name, PROTOCOLS)}; your own is named as module:NAME")
+        raise InputError(f"no protocol {name!r} ({suggest(name, PROTOCOLS)} Your own is named module:NAME)")
     if "" not in sys.path:  # a command's own folder is not its user's
         sys.path.insert(0, "")
     try:
         found = getattr(importlib.import_module(module_name), attribute, None)
-    except ImportError as error:
-        raise InputError(f"protocol {name!r}: {error}; run where Python finds the module {module_name!r}") from None
+    except ModuleNotFoundError as error:
+        fix = "run where Python finds it" if error.name == module_name else f"{module_name!r} imports it"
+        raise InputError(f"protocol {name!r}: {error}; {fix}") from None
+    except Exception as error:
+        raise InputError(
+            f"protocol {name!r}: its module cannot be imported: {type(error).__name__}: {error}"
+        ) from None
     if not isinstance(found, Protocol):
         raise InputError(f"protocol {name!r}: the module has no consensus.pbft.config.Protocol named {attribute!r}")
     return found

@@ -208,7 +208,12 @@ class RegionalPath(VotePath):
         self.complaints[seq, region] = self.complaints.get((seq, region), 0) | 1 << member
 
     def _blame(self, seq: int) -> None:
-        """Pass over the heads that were not heard from while more than f_m of their members went past them."""
+        """Pass over the heads that were not heard from while more than f_m of their members went past them.
+
+        Only if this replica waited too: votes also come past a head when a replica has asked where others stand.
+        """
+        if seq not in self.fallback:
+            return
         for (about, region), members in list(self.complaints.items()):
             enough = members.bit_count() > (len(self.regions[region]) - 1) // 3
             if about == seq and enough and (seq, region) not in self.working:

@@ -378,6 +378,10 @@ def _table(first: str, *others: str) -> Table:
 
 
 def _run_real(arguments: argparse.Namespace) -> int:
+    simulated = {"faults": "none", "network": "earth", "payload": "1kB", "link": "1G", "load": None, "plot": None}
+    for option, default in simulated.items():
+        if getattr(arguments, option) != default:
+            raise InputError(f"--{option}: is simulated only; leave it or --real out")
     names = protocols(arguments.protocols)
     if "flat-mac" in names:
         raise InputError("--protocols flat-mac: is simulated only; leave --real out")

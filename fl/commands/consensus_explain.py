@@ -15,6 +15,7 @@ SHARES = (0.10, 0.20, 0.25, 0.30)
 """Parts of the replicas that are faulty at random places."""
 
 _NAMES = {"representatives": "bare representatives", "geo": "GeoBFT"}
+MOST = 10_000
 _NOTES = """\
 messages: the vote path of one decision without faults; payload, client and
 checkpoint traffic come on top. survives: faults, wherever they are. broken by:
@@ -102,6 +103,8 @@ def split(nodes: int, regions: int | None) -> list[int]:
     """
     if nodes < 4:
         raise InputError(f"--nodes is {nodes}: at least 4 are needed to survive a fault")
+    if nodes > MOST:
+        raise InputError(f"--nodes is {nodes}: the odds are exact sums, worked out for at most {MOST}")
     k = regions if regions is not None else AUTO if nodes >= FLAT_BELOW else 1
     if not 1 <= k <= nodes:
         raise InputError(f"--regions is {k}: a number from 1 to {nodes}, the number of nodes, is needed")

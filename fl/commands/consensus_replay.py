@@ -6,6 +6,7 @@ from consensus.simulation.replay import record, replay
 from consensus.simulation.scenarios import random_scenario
 from fl.run.summary import to_json
 from shards.disk import disk_error
+from shards.errors import InputError
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -15,7 +16,10 @@ def run(arguments: argparse.Namespace) -> int:
         try:
             record(random_scenario(int(arguments.seed)), path)
         except OSError as error:
-            raise disk_error(path, error) from error
+            known = disk_error(path, error)
+            if known is error:
+                known = InputError(f"{path}: cannot be written: {error.strerror}")
+            raise known from error
     found = replay(path)
     scenario, outcome = found.scenario, found.outcome
     violations = [str(violation) for violation in outcome.violations]

@@ -266,7 +266,7 @@ class Council:
             regions=lambda places: self.regions.covering(places).members,
             timing=_TIMING,
         )
-        application = _Application(own, self._docket, own in self.faulty)
+        application = _Application(own, self._docket, self.faulty.get(own) == FALSE_AGGREGATE)
         return Replica(config, lambda members, own: self.schemes[own], application)
 
 
@@ -280,13 +280,13 @@ class _Docket:
 class _Application:
     """What one replica executes: it only keeps the digest of all that was decided."""
 
-    def __init__(self, own: int, docket: _Docket, faulty: bool) -> None:
-        self._own, self._docket, self._faulty = own, docket, faulty
+    def __init__(self, own: int, docket: _Docket, approving: bool) -> None:
+        self._own, self._docket, self._approving = own, docket, approving
         self._history = bytes(32)
 
     def check(self, operation: bytes) -> str:
-        """Judge an operation; a faulty replica finds nothing wrong with any."""
-        return "" if self._faulty else self._docket.judge(self._own, operation)
+        """Judge an operation; one that lies about the aggregate finds nothing wrong with any."""
+        return "" if self._approving else self._docket.judge(self._own, operation)
 
     def execute(self, operation: bytes) -> bytes:
         """Take note of an operation."""

@@ -158,7 +158,7 @@ class Loop:
                         self.seen.done[number] = self.now
                 case Noted():
                     self.seen.notes.append((self.now, number, effect))
-                    if effect.what == "refused":
+                    if effect.what == "refused" and number not in self._faulty:
                         self.seen.refused.append((self._leader(number), effect.detail))
                 case Answer() if kind != SILENT:
                     self.seen.messages["answer"] += 1

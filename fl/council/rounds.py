@@ -32,6 +32,9 @@ Digests = tuple[bytes, bytes]
 """Of a new global model, and of its metrics (empty where the council does not vouch for them)."""
 
 
+FALSE = -10.0  # what a lying head multiplies its region's updates by
+
+
 def forge(operation: bytes) -> bytes:
     """Make the outcome that a lying leader proposes: another model under the same inputs. Round 0 is left alone."""
     true = outcome.decode(operation)
@@ -196,8 +199,10 @@ class RegionRound(_Judged):
         correct = [member for member in members if member in self._council.correct]
         head = next((member for member in members if member not in self._council.struck), members[0])
         if head in liars:
+            lie = self._part(updates, factor=FALSE).digest
+            refusing = [member for member in correct if self._part(updates).digest != lie]
             self._council.struck.add(head)
-            refused = f"{len(correct)} of {len(members)} members refused it"
+            refused = f"{len(refusing)} of {len(members)} members refused it"
             self.notes.append(f"region {region}: head {head} stated a false sum; {refused}")
         signers: Sequence[int] = correct
         if len(correct) < quorum:
@@ -215,7 +220,7 @@ class RegionRound(_Judged):
         for member in self._council.regions.members[region]:
             if member in self._council.correct:
                 self.notes.append(f"region {region}: replica {member} dissents: its own sum is another")
-        return self._signed(region, updates, self._part(updates, factor=-10.0), liars)
+        return self._signed(region, updates, self._part(updates, factor=FALSE), liars)
 
     def _signed(self, region: int, updates: tuple[Update, ...], stated: _Stated, signers: Sequence[int]) -> RegionSum:
         self._parts[stated.digest] = stated.part
