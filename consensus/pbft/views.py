@@ -70,10 +70,11 @@ class Views(Ordering):
     def progressed(self) -> None:
         """Be patient again: the leader gets the full time for what is still under way.
 
-        But for a request that waited already: a leader that serves everybody else must not starve one client.
+        But for a request that waited already: a leader that serves everybody else must not starve one client. And a
+        replica that waits for a view goes on waiting: what it executes meanwhile, others had decided before.
         """
         self.attempts = 0
-        if self._awaited is None or self._awaited != self.requests.oldest():
+        if self.active and (self._awaited is None or self._awaited != self.requests.oldest()):
             self._stop_view_timer()
         if self.busy:
             self.watch()
