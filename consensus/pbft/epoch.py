@@ -1,5 +1,7 @@
 """One epoch: who its members are, how they sign, and how many signatures decide."""
 
+from functools import cached_property
+
 from consensus.messages import (
     CHECKPOINT,
     COMMIT,
@@ -14,6 +16,7 @@ from consensus.messages import (
     signers_to_bytes,
     statement,
 )
+from consensus.payload import Scatter
 from consensus.pbft.config import Config, SchemeFactory
 from consensus.pbft.state import Header
 from consensus.quorum import bits_of
@@ -44,7 +47,7 @@ class Epoch:
     """
 
     def __init__(self, config: Config, schemes: SchemeFactory, header: Header) -> None:
-        self._chain = config.chain
+        self._chain, self._own = config.chain, config.own
         self.number = header.epoch
         self.members = header.members
         self._taken = bits_of(header.places)
@@ -56,13 +59,27 @@ class Epoch:
         # Certificates found valid before, by what they are about; emptied of old numbers at checkpoints.
         self._checked: dict[tuple[int, int, int, bytes], tuple[bytes, bytes]] = {}
 
+    def has(self, place: int) -> bool:
+        """Say whether a member is at a place."""
+        return place >= 0 and bool(self._taken >> place & 1)
+
+    @cached_property
+    def scatter(self) -> Scatter:
+        """Say who holds which chunk of a large batch."""
+        return Scatter(len(self.places), self.quorums.bound)
+
+    @cached_property
+    def own_chunk(self) -> int:
+        """Give the index of this replica's own chunk; it must be a member."""
+        return self.scatter.index(self.places.index(self._own))
+
     def statement(self, phase: int, view: int, seq: int, digest: bytes) -> bytes:
         """Give the bytes that a vote of this epoch signs."""
         return statement(self._chain, phase, self.number, view, seq, digest)
 
     def valid_vote(self, vote: Vote) -> bool:
         """Check one vote's signature."""
-        if not _plausible(vote) or vote.signer not in self.places:
+        if not _plausible(vote) or not self.has(vote.signer):
             return False
         about = self.statement(vote.phase, vote.view, vote.seq, vote.digest)
         return self.scheme.verify(vote.signer, about, vote.signature)
@@ -108,7 +125,7 @@ class Epoch:
 
     def valid_body(self, signed: Signed) -> bool:
         """Check the signature of a signed message."""
-        return signed.signer in self.places and self.scheme.verify(
+        return self.has(signed.signer) and self.scheme.verify(
             signed.signer, body_statement(self._chain, signed.body), signed.signature
         )
 

@@ -19,7 +19,7 @@ from consensus.messages import (
     decode_batch,
     encode,
 )
-from consensus.payload import Gather, Scatter
+from consensus.payload import Gather
 from consensus.pbft.config import Config, SchemeFactory
 from consensus.pbft.execution import Execution
 from consensus.pbft.requests import Requests
@@ -109,7 +109,7 @@ class Ordering(Execution):
         if vote is None:  # this replica proposed something else here before a crash; the next view will settle it
             return
         inline = len(batch) <= self.config.inline
-        scatter = None if inline else Scatter(len(self.epoch.places), self.epoch.quorums.bound)
+        scatter = None if inline else self.epoch.scatter
         root, chunks = scatter.split(batch) if scatter else (b"", [])
         body = batch if inline else b""
         proposal = Proposal(self.epoch.number, self.view, seq, digest, body, root, len(batch), vote.signature)
@@ -123,7 +123,7 @@ class Ordering(Execution):
                 if place != self.own:
                     index = scatter.index(position)
                     self._send_chunk((place,), slot, root, index, len(batch), *chunks[index])
-            index = scatter.index(self.epoch.places.index(self.own))
+            index = self.epoch.own_chunk
             self._send_chunk(self.others, slot, root, index, len(batch), *chunks[index])
         self.watch()
         self._decide_quorum(slot, (PREPARE, self.view, digest))
@@ -166,9 +166,7 @@ class Ordering(Execution):
         elif not proposal.root:
             self._accept(slot, proposal, proposal.batch)
         else:
-            slot.gather = Gather(
-                proposal.root, proposal.size, Scatter(len(self.epoch.places), self.epoch.quorums.bound)
-            )
+            slot.gather = Gather(proposal.root, proposal.size, self.epoch.scatter)
             early, slot.early = slot.early, {}
             for chunk in early.values():
                 self._gather(slot, chunk)
@@ -180,9 +178,9 @@ class Ordering(Execution):
         slot = self.slot(chunk.seq)
         if slot is None or (slot.view == self.view and (slot.proposal is None or slot.proposal.root != chunk.root)):
             return
-        leader, scatter = self.leader(self.view), Scatter(len(self.epoch.places), self.epoch.quorums.bound)
-        own_index = scatter.index(self.epoch.places.index(self.own))
-        if sender == leader and chunk.index == own_index and slot.scattered < self.view and scatter.belongs(chunk):
+        leader = self.leader(self.view)
+        own = sender == leader and chunk.index == self.epoch.own_chunk
+        if own and slot.scattered < self.view and self.epoch.scatter.belongs(chunk):
             slot.scattered = self.view
             self.send([place for place in self.others if place != leader], encode(chunk), "chunk")
         if slot.view == self.view:
@@ -275,7 +273,7 @@ class Ordering(Execution):
             return
         if slot.heard(vote.phase, vote.view) >> vote.signer & 1:
             self._heard_again(slot, vote, sender)
-        elif self._lazy and vote.signer == sender in self.epoch.places:
+        elif self._lazy and vote.signer == sender and self.epoch.has(sender):
             self._hold(slot, vote, checked=False)
             self.path.heard(vote, sender)
             self._decide_quorum(slot, about)

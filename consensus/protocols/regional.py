@@ -205,7 +205,11 @@ class RegionalPath(VotePath):
         region = self.home[member]
         if self.heads(seq)[region] == member:
             self.working.add((seq, region))  # it waits in vain itself
-        self.complaints[seq, region] = self.complaints.get((seq, region), 0) | 1 << member
+        self._count_complaint(seq, member)
+
+    def _count_complaint(self, seq: int, member: int) -> None:
+        about = (seq, self.home[member])
+        self.complaints[about] = self.complaints.get(about, 0) | 1 << member
 
     def _blame(self, seq: int) -> None:
         """Pass over the heads that were not heard from while more than f_m of their members went past them.
@@ -264,9 +268,8 @@ class RegionalPath(VotePath):
             phase, self.replica.epoch.number, view, slot.seq, digest, signers_to_bytes(signers), signature
         )
         heads = [head for head in self.heads(slot.seq) if head != self.replica.own]
-        if self.own_region >= 0 and not self._is_head(
-            slot.seq
-        ):  # as backup head: the head may be the one that failed
+        if self.own_region >= 0 and not self._is_head(slot.seq):
+            # As backup head: the own head may be the one that failed.
             heads.remove(self.heads(slot.seq)[self.own_region])
         self.replica.send(heads, encode(bundle), kind_of(phase))
 
@@ -353,7 +356,7 @@ class RegionalPath(VotePath):
 
     def _go_past_head(self, seq: int) -> None:
         self.fallback[seq] = EVERYBODY
-        self.complaints[seq, self.own_region] = self.complaints.get((seq, self.own_region), 0) | 1 << self.replica.own
+        self._count_complaint(seq, self.replica.own)
 
     def _bring_up_to_date(self, slot: Slot) -> None:
         """Pass over heads that were not heard from; as leader, give their regions the decision directly."""
