@@ -18,7 +18,7 @@ import msgspec
 from consensus.network.genesis import GENESIS, LOG, SIGNING_KEY, TRANSPORT_KEY, Genesis
 from consensus.network.identities import new_member
 from consensus.network.node import READY, STATUS, Status
-from consensus.pbft.config import Regions
+from consensus.pbft.config import RegionMap
 from shards.errors import FedshardError
 
 HOST = "127.0.0.1"
@@ -69,7 +69,7 @@ class Cluster:
         folder: Path,
         n: int,
         protocol: str,
-        regions: Regions = (),
+        regions: RegionMap = (),
         timing: Mapping[str, float] | None = None,
         application: str = "consensus.network.node:Journal",
         reached_at: Mapping[int, int] | None = None,
@@ -223,7 +223,7 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def even_regions(n: int, k: int) -> Regions:
+def even_regions(n: int, k: int) -> RegionMap:
     """Cut places 0 … n-1 into k runs whose sizes differ by one at most."""
     bounds = [n * region // k for region in range(k + 1)]
     return tuple(tuple(range(low, high)) for low, high in pairwise(bounds))

@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 from msgspec import Meta, Struct
 
 from consensus.messages import DOMAIN
-from consensus.pbft.config import Config, Regions, Timing
+from consensus.pbft.config import Config, RegionMap, Timing
 from consensus.protocols import find
 from shards.errors import InputError
 
@@ -87,7 +87,7 @@ class Genesis(Struct, frozen=True, forbid_unknown_fields=True, dict=True):
     protocol: str
     application: str
     members: Annotated[tuple[Member, ...], Meta(min_length=1)]
-    regions: Regions = ()
+    regions: RegionMap = ()
     timing: dict[str, float] = {}
     admin: Annotated[str, Meta(pattern="^([0-9a-f]{64})?$")] = ""
 
@@ -108,7 +108,7 @@ class Genesis(Struct, frozen=True, forbid_unknown_fields=True, dict=True):
             timing=Timing(**self.timing),
         )
 
-    def regions_of(self, places: tuple[int, ...]) -> Regions:
+    def regions_of(self, places: tuple[int, ...]) -> RegionMap:
         """Group the places that are taken."""
         named = {place for region in self.regions for place in region}
         groups = (*self.regions, tuple(place for place in places if place not in named))

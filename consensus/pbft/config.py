@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from consensus.pbft.path import VotePath
     from consensus.pbft.replica import Replica
 
-Regions = tuple[tuple[int, ...], ...]
+RegionMap = tuple[tuple[int, ...], ...]
 """The replicas of each region; a routing hint, except in the two-layer protocol."""
 
 SchemeFactory = Callable[[tuple[bytes, ...], int], Scheme]
@@ -63,7 +63,7 @@ class Protocol:
     """
 
     name: str
-    quorums: Callable[[Regions], QuorumSystem]
+    quorums: Callable[[RegionMap], QuorumSystem]
     path: Callable[["Replica"], "VotePath"]
     fast: bool = False
 
@@ -103,7 +103,7 @@ class Config:
     own: int
     members: tuple[bytes, ...]
     protocol: Protocol
-    regions: Callable[[tuple[int, ...]], Regions] = field(default=lambda places: (places,))
+    regions: Callable[[tuple[int, ...]], RegionMap] = field(default=lambda places: (places,))
     admin: bytes = b""
     period: int = 16
     window: int = 32

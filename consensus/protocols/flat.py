@@ -3,12 +3,12 @@
 Survives F < n/3 faulty replicas, placed anywhere. The leader's PRE-PREPARE counts as its PREPARE vote.
 """
 
-from consensus.pbft.config import Protocol, Regions
+from consensus.pbft.config import Protocol, RegionMap
 from consensus.pbft.path import VotePath
 from consensus.quorum import Threshold
 
 
-def count_all(regions: Regions) -> Threshold:
+def count_all(regions: RegionMap) -> Threshold:
     """Count signatures of all replicas, whatever regions they are in."""
     return Threshold(sum(len(region) for region in regions))
 

@@ -1,6 +1,6 @@
 """`regional`: votes travel member → head → all heads → members, in bundles that count individual signatures.
 
-A decision takes ``n-1 + 4(n-k) + 2k(k-1)`` messages for k regions of n replicas. Regions only carry votes: a quorum
+A decision takes ``n-1 + 4(n-k) + 2k(k-1)`` messages for k regions of n replicas. RegionMap only carry votes: a quorum
 is ``q`` signatures of all n, so it survives F < n/3 faulty replicas placed anywhere, every head included; the map of
 regions is a hint that replicas may even disagree about.
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from consensus.machine import Timer
 from consensus.messages import CHECKPOINT, COMMIT, PREPARE, Bundle, Committed, Vote, encode, signers_to_bytes
-from consensus.pbft.config import Protocol, Regions
+from consensus.pbft.config import Protocol, RegionMap
 from consensus.pbft.path import VotePath, kind_of
 from consensus.pbft.slots import Slot
 from consensus.protocols.flat import count_all
@@ -78,7 +78,7 @@ class RegionalPath(VotePath):
             for about in [about for about in table if about[0] <= low]:
                 del table[about]
 
-    def _regions(self) -> Regions:
+    def _regions(self) -> RegionMap:
         return self.replica.epoch.regions
 
     # -- who is a head ------------------------------------------------------------------------------------------
@@ -371,7 +371,7 @@ class RegionalPath(VotePath):
 REGIONAL = Protocol("regional", count_all, RegionalPath)
 
 
-def count_fast(regions: Regions) -> FastThreshold:
+def count_fast(regions: RegionMap) -> FastThreshold:
     """Count signatures of all replicas, n - f of them."""
     return FastThreshold(sum(len(region) for region in regions))
 

@@ -4,7 +4,7 @@ It is the regional path with one region, whose head is the leader: ``5(n-1)`` me
 Survives F < n/3 faulty replicas. View changes are PBFT's (Malkhi and Nayak, "HotStuff-2", have a linear one).
 """
 
-from consensus.pbft.config import Protocol, Regions
+from consensus.pbft.config import Protocol, RegionMap
 from consensus.protocols.flat import count_all
 from consensus.protocols.regional import RegionalPath
 
@@ -12,7 +12,7 @@ from consensus.protocols.regional import RegionalPath
 class StarPath(RegionalPath):
     """The path with everybody in the leader's region."""
 
-    def _regions(self) -> Regions:
+    def _regions(self) -> RegionMap:
         return (self.replica.epoch.places,)
 
 

@@ -2,7 +2,7 @@
 
 from random import Random
 
-from consensus.pbft.config import Regions
+from consensus.pbft.config import RegionMap
 from consensus.protocols import PROTOCOLS, find
 from consensus.simulation.adversaries import KINDS
 from consensus.simulation.disk import DISK_FAULTS
@@ -68,7 +68,7 @@ def random_scenario(seed: int, protocol: str = "", n: int = 0) -> Scenario:
     )
 
 
-def _random_regions(random: Random, n: int) -> Regions:
+def _random_regions(random: Random, n: int) -> RegionMap:
     order = random.sample(range(n), n)
     k = random.randint(1, min(4, n // 2))
     return tuple(tuple(sorted(order[index::k])) for index in range(k))

@@ -12,7 +12,7 @@ from msgspec import Struct
 from consensus.identity import Ed25519, Null, Scheme, keypair
 from consensus.machine import Application, Decided, StateMachine
 from consensus.messages import COMMIT, PREPARE, Request, decode_as
-from consensus.pbft.config import Config, Protocol, Regions, SchemeFactory, Timing
+from consensus.pbft.config import Config, Protocol, RegionMap, SchemeFactory, Timing
 from consensus.pbft.membership import change
 from consensus.pbft.replica import Replica
 from consensus.protocols import find
@@ -112,7 +112,7 @@ class Scenario(Struct, frozen=True):
 
     seed: int
     protocol: str
-    regions: Regions
+    regions: RegionMap
     faulty: tuple[tuple[int, str], ...] = ()
     twins: tuple[int, ...] = ()
     spare: int = 0
@@ -258,7 +258,7 @@ class World(Observer):
             seed=scenario.seed,
         )
 
-    def _regions(self, places: tuple[int, ...]) -> Regions:
+    def _regions(self, places: tuple[int, ...]) -> RegionMap:
         """Leave members where they are; newcomers go to one region after the other."""
         n, regions = self.scenario.n, self.scenario.regions
         joined = [

@@ -11,7 +11,6 @@ import pytest
 from safetensors.numpy import load_file
 from support import ADAM, DIGITS
 
-from fl.cli import main
 from fl.data.fetch import ORIGINALS
 
 SMALL = ("-c", "num-server-rounds=2", "--clients", "4", "--workers", "0")
@@ -20,19 +19,6 @@ SMALL = ("-c", "num-server-rounds=2", "--clients", "4", "--workers", "0")
 @pytest.fixture(autouse=True)
 def _folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def fedshard(capsys):
-    """Run a command line; return standard output (parsed where it is JSON) after checking the exit status."""
-
-    def call(*arguments, status=0):
-        result = main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        assert result == status, err
-        return json.loads(out) if "--json" in arguments and status == 0 else out + err
-
-    return call
 
 
 @pytest.fixture

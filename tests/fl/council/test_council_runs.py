@@ -20,17 +20,6 @@ def _folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.fixture
-def fedshard(capsys):
-    def call(*arguments, status=0):
-        result = main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        assert result == status, err
-        return json.loads(out) if "--json" in arguments and status == 0 else out + err
-
-    return call
-
-
 def run_folder(tmp_path, result):
     return tmp_path / "runs" / result["run_id"]
 
