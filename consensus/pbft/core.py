@@ -30,6 +30,8 @@ class Core:
     ----------
     awake : bool
         Whether it has started; while it recovers it proposes nothing.
+    behind : bool
+        Whether something came from beyond its window, view or epoch since it last asked where the others stand.
     view : int
         The view it is in, or wants. Never shrinks within an epoch.
     active : bool
@@ -57,6 +59,7 @@ class Core:
 
     path: VotePath
     awake = False
+    behind = False
 
     def __init__(self, config: Config, schemes: SchemeFactory, application: Application) -> None:
         self.config = config
@@ -153,6 +156,11 @@ class Core:
         """Sign a message as it will travel."""
         data = encode(body)
         return Signed(data, self.own, self.epoch.scheme.sign(body_statement(self.config.chain, data)))
+
+    def hear_of_more(self) -> None:
+        """Note that others are somewhere this replica cannot follow, and ask soon; nothing need be under way here."""
+        self.behind = True
+        self.watch()
 
     # -- told by one layer, done by another ---------------------------------------------------------------------
 

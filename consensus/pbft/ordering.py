@@ -145,12 +145,12 @@ class Ordering(Execution):
         """Take the first proposal of the view's leader for a number, whoever passed it on."""
         if proposal.epoch != self.epoch.number or proposal.view != self.view or not self.active:
             if proposal.epoch == self.epoch.number and proposal.view > self.view:
-                self.watch()
+                self.hear_of_more()
             return
         slot = self.slot(proposal.seq) if proposal.seq <= self.high else None
         if slot is None:
             if proposal.seq > self.high:
-                self.watch()
+                self.hear_of_more()
             return
         if slot.view == self.view or (slot.proposal is not None and slot.proposal.view == self.view):
             return
@@ -263,7 +263,7 @@ class Ordering(Execution):
         slot = self.slots.get(vote.seq) or self.slot(vote.seq)
         if slot is None or vote.epoch != self.epoch.number or vote.view < 0 or not 0 <= vote.signer < 1 << 16:
             if vote.seq > self.high or vote.epoch > self.epoch.number:
-                self.watch()
+                self.hear_of_more()
             return
         about = (vote.phase, vote.view, vote.digest)
         if about in slot.certificates and not self.path.wants(vote):
@@ -302,6 +302,8 @@ class Ordering(Execution):
             return
         slot = self.slot(bundle.seq)
         if slot is None:
+            if bundle.seq > self.low:
+                self.hear_of_more()
             return
         about = (bundle.phase, bundle.view, bundle.digest)
         signers = self.epoch.signers(bundle)
@@ -401,6 +403,8 @@ class Ordering(Execution):
         """Take a decided batch that somebody ahead sent."""
         certificate = message.certificate
         slot = self.slot(certificate.seq)
+        if slot is None and certificate.seq > self.low:
+            self.hear_of_more()
         if slot is None or not self.decides(certificate) or not self.epoch.certifies(certificate):
             return
         if certificate.digest != NULL and batch_digest(message.batch) == certificate.digest:

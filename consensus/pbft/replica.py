@@ -121,8 +121,9 @@ class Replica(Views):
 
     def _on_status_timer(self) -> None:
         stuck, self._stood = self._stood == self.standing, None
-        if self.busy or not self.member:  # whoever may become a member follows those who are
+        if self.busy or self.behind or not self.member:  # whoever may become a member follows those who are
             if stuck:
+                self.behind = False
                 self._send_status()
                 self.fetch_missing()
             self.remind_leader()
@@ -135,7 +136,7 @@ class Replica(Views):
             self.send_state(status.signer)
             return
         if status.epoch > self.epoch.number:
-            self.watch()
+            self.hear_of_more()
             return
         if self.stable is not None and status.stable < self.low:
             self.send(to, encode(self.stable), "sync")

@@ -234,3 +234,24 @@ def test_a_replica_with_a_wrong_state_takes_over_the_quorums(council):
     council.decide(b"1", b"2", b"3")
     assert council[3].application.lines == [b"1", b"2", b"3"]
     assert [replica.low for replica in council.replicas] == [2] * 4
+
+
+@pytest.mark.parametrize("kind", ["committed", "certificate", "vote"])
+def test_a_replica_that_was_idle_asks_when_it_hears_of_numbers_beyond_its_window(lagging, kind):
+    lagging.lost = lambda sender, to, data, kind: to == 3
+    lagging.decide(b"5")
+    lagging.lost = lambda sender, to, data, kind: False
+    slot = lagging[0].slots[5]
+    known = {
+        "committed": Committed(slot.committed, lagging[0].batch(slot.committed.digest)),
+        "certificate": slot.committed,
+        "vote": slot.own_votes[COMMIT],
+    }
+    assert not lagging[3].busy
+    lagging.receive(3, 0, known[kind])
+    for _ in range(3):
+        if ("status",) in lagging.timers[3]:
+            lagging.fire(("status",), 3)
+            lagging.deliver()
+    assert lagging[3].executed == 5
+    assert ("status",) not in lagging.timers[3] or not lagging[3].behind
