@@ -323,6 +323,7 @@ def _single() -> list[bytes]:
         Reply(_CLIENT, 1, 0, FAULTY, b"ok", bytes(4)),
         Fetch(1, bytes(32), FAULTY),
         Content(1, encode(messages.Batch(0, (b"request",)))),
+        messages.Repeat(next(data for data in kinds.values() if isinstance(decode(data), messages.Vote))),
     ]
     return [*kinds.values(), *map(encode, rare)]
 

@@ -325,6 +325,18 @@ class Committed(Message, frozen=True, tag=14):
     batch: bytes
 
 
+class Repeat(Message, frozen=True, tag=15):
+    """Something sent again to whoever asked; how it comes says nothing about who should have sent it.
+
+    Attributes
+    ----------
+    message : bytes
+        An encoded `Proposal`, `Vote` or `Bundle`.
+    """
+
+    message: bytes
+
+
 class Batch(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """What one sequence number decides.
 
@@ -345,7 +357,7 @@ class Batch(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
 
 AnyMessage = (
     Vote | Bundle | Request | Reply | Proposal | Chunk | ViewChange | NewView | Signed
-    | Status | Fetch | Content | State | Committed
+    | Status | Fetch | Content | State | Repeat | Committed
 )  # fmt: skip
 
 _encoder = msgspec.msgpack.Encoder()

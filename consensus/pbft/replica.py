@@ -10,6 +10,7 @@ from consensus.messages import (
     Fetch,
     NewView,
     Proposal,
+    Repeat,
     Request,
     Signed,
     State,
@@ -23,6 +24,7 @@ from consensus.messages import (
 from consensus.pbft.config import Config, SchemeFactory
 from consensus.pbft.views import STATUS, VIEW, Views
 
+NOBODY = -1  # stands for a sender where how a message came means nothing
 MOST_SENT = 8  # decided batches sent to a lagging replica for one status message
 
 
@@ -100,6 +102,8 @@ class Replica(Views):
                 self.on_content(content)
             case State() | Committed() as message:
                 self._catch_up(sender, message)
+            case Repeat(again) if isinstance(decode(again), Proposal | Vote | Bundle):
+                self._receive(NOBODY, again)
 
     # -- status -------------------------------------------------------------------------------------------------
 
@@ -158,13 +162,16 @@ class Replica(Views):
             slot = self.slots[seq]
             if seq > above:
                 if slot.proposal is not None and slot.proposal.view == self.view:
-                    self.send((to,), encode(slot.proposal), "sync")
+                    self._repeat(to, slot.proposal)
                 for certificate in (slot.prepared, slot.committed):
                     if certificate is not None:
-                        self.send((to,), encode(certificate), "sync")
+                        self._repeat(to, certificate)
             for vote in slot.own_votes.values():
                 if seq > above or vote.seq % self.config.period == 0:
-                    self.send((to,), encode(vote), "sync")
+                    self._repeat(to, vote)
+
+    def _repeat(self, to: int, message: Proposal | Bundle | Vote) -> None:
+        self.send((to,), encode(Repeat(encode(message))), "sync")
 
     # -- recovery -----------------------------------------------------------------------------------------------
 

@@ -116,6 +116,9 @@ class RegionalPath(VotePath):
         self._heads.clear()
         self.replica.note("strike", seq, f"replica {head} as head of region {index}")
 
+    def _other_heads(self, seq: int) -> list[int]:
+        return [head for head in self.heads(seq) if head != self.replica.own]
+
     def _members(self) -> list[int]:
         return [place for place in self.regions[self.own_region] if place != self.replica.own]
 
@@ -130,8 +133,7 @@ class RegionalPath(VotePath):
 
     def propose(self, seq: int, encoded: bytes) -> None:
         """Send the proposal to the other heads and to the own region; it carries the leader's vote."""
-        heads = [head for head in self.heads(seq) if head != self.replica.own]
-        self.replica.send(heads + self._members(), encoded, "vote")
+        self.replica.send(self._other_heads(seq) + self._members(), encoded, "vote")
         self._arm(seq)
         slot = self.replica.slots[seq]
         self._acting.add((seq, PREPARE))
@@ -212,12 +214,7 @@ class RegionalPath(VotePath):
         self.complaints[about] = self.complaints.get(about, 0) | 1 << member
 
     def _blame(self, seq: int) -> None:
-        """Pass over the heads that were not heard from while more than f_m of their members went past them.
-
-        Only if this replica waited too: votes also come past a head when a replica has asked where others stand.
-        """
-        if seq not in self.fallback:
-            return
+        """Pass over the heads that were not heard from while more than f_m of their members went past them."""
         for (about, region), members in list(self.complaints.items()):
             enough = members.bit_count() > (len(self.regions[region]) - 1) // 3
             if about == seq and enough and (seq, region) not in self.working:
@@ -234,6 +231,9 @@ class RegionalPath(VotePath):
         current = certificate.phase == CHECKPOINT or certificate.view == self.replica.view
         if current and self.own_region >= 0 and (about in self._acting or self._is_head(certificate.seq)):
             self.replica.send(self._members(), encode(certificate), kind_of(certificate.phase))
+            if certificate.phase == CHECKPOINT and about not in self._bundled:
+                # The number is forgotten now, so this region's bundle will never be whole; other heads may need it.
+                self.replica.send(self._other_heads(certificate.seq), encode(certificate), "checkpoint")
 
     # -- bundles ------------------------------------------------------------------------------------------------
 
@@ -267,7 +267,7 @@ class RegionalPath(VotePath):
         bundle = Bundle(
             phase, self.replica.epoch.number, view, slot.seq, digest, signers_to_bytes(signers), signature
         )
-        heads = [head for head in self.heads(slot.seq) if head != self.replica.own]
+        heads = self._other_heads(slot.seq)
         if self.own_region >= 0 and not self._is_head(slot.seq):
             # As backup head: the own head may be the one that failed.
             heads.remove(self.heads(slot.seq)[self.own_region])

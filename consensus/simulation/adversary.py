@@ -14,6 +14,7 @@ from consensus.messages import (
     Message,
     NewView,
     Proposal,
+    Repeat,
     Signed,
     ViewChange,
     Vote,
@@ -168,7 +169,11 @@ class Adversary:
         changed: list[Effect] = []
         for effect in effects:
             if isinstance(effect, Send):
-                changed += self.says(effect, decode(effect.data))
+                message = decode(effect.data)
+                if isinstance(message, Repeat):  # what it says again it may change as what it says first
+                    effect = replace(effect, data=message.message)
+                    message = decode(effect.data)
+                changed += self.says(effect, message)
             else:
                 changed.append(effect)
         return changed

@@ -16,6 +16,7 @@ from consensus.messages import (
     Message,
     NewView,
     Proposal,
+    Repeat,
     Reply,
     Request,
     Signed,
@@ -79,6 +80,8 @@ def describe(message: Message | None) -> str:
             return f"new view {message.view} in epoch {message.epoch} from {len(message.changes)} view changes"
         case Request() | Reply():
             return f"{type(message).__name__.lower()} {message.timestamp} of client {message.client.hex()[:8]}"
+        case Repeat():
+            return f"again: {describe(decode(message.message))}"
         case None:
             return "not a message"
         case _:

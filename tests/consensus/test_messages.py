@@ -22,6 +22,7 @@ from consensus.messages import (
     Handoff,
     NewView,
     Proposal,
+    Repeat,
     Reply,
     Request,
     Signed,
@@ -63,6 +64,7 @@ EXAMPLES = {
     "content": Content(3, b"batch"),
     "state": State((Handoff(BUNDLE, b"header", b"r" * 32),), BUNDLE, b"image"),
     "committed": Committed(BUNDLE, b"batch"),
+    "repeat": Repeat(b"vote"),
 }
 STATEMENTS = {
     "vote": statement(b"c" * 32, PREPARE, 1, 2, 3, b"d" * 32),

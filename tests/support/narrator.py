@@ -12,6 +12,7 @@ from consensus.messages import (
     Fetch,
     NewView,
     Proposal,
+    Repeat,
     Reply,
     Request,
     Signed,
@@ -156,6 +157,8 @@ class Narrator:
                 )
                 header = states.decode_header(states.decode_image(image).header)
                 return f"STATE {self._certificate(stable)}, next epoch {header.epoch}{ends}"
+            case Repeat(again):
+                return f"again: {self.told_of(again, sender)}"
             case Committed(bundle, batch):
                 return f"COMMITTED {self._certificate(bundle)} {operations(batch)}"
         raise AssertionError(f"no words for {message!r}")
