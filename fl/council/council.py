@@ -231,8 +231,11 @@ class Council:
         self.agree(operation, lambda replica, other: "" if other == operation else "not what the ledger says")
 
     def _append(self, seen: Seen) -> Block:
-        """Append what the first correct replica decided, and return the block with what was asked for."""
-        for decided in seen.decided[self.correct[0]]:
+        """Append what was decided, and return the block with what was asked for.
+
+        All correct replicas decided the same; one that took a state over from the others did not see all of it.
+        """
+        for decided in max((seen.decided.get(replica, []) for replica in self.correct), key=len):
             block = Block.following(self.last, self.genesis.chain, decided)
             self.ledger.append(block)
             self.decided += 1

@@ -28,6 +28,7 @@ from shards.errors import FedshardError
 
 Nanos = int
 MOST_EVENTS = 2_000_000
+UNDECIDED = 1 << 62  # beyond every sequence number
 """A decision that takes more than this is none: more replicas must be faulty than the protocol survives."""
 
 
@@ -91,7 +92,7 @@ class Loop:
         self._timers: dict[tuple[int, Timer], int] = {}
         self._count = 0
         self._under_way = 0  # messages in the queue
-        self._client, self._request = 0, b""
+        self._client, self._request, self._decided_at = 0, b"", UNDECIDED
         self.now: Nanos = 0
         self.seen = Seen()
         for number, machine in enumerate(machines):
@@ -99,7 +100,7 @@ class Loop:
 
     def begin(self, client: int, request: bytes) -> None:
         """Begin to watch for the decision about a request, of a client beside a replica."""
-        self.seen, self._client, self._request = Seen(), client, request
+        self.seen, self._client, self._request, self._decided_at = Seen(), client, request, UNDECIDED
 
     def submit(self, replicas: Sequence[int]) -> None:
         """Let the client send its request to replicas."""
@@ -155,9 +156,12 @@ class Loop:
                 case Decided():
                     self.seen.decided.setdefault(number, []).append(effect)
                     if self._request in effect.requests:
+                        self._decided_at = effect.seq
                         self.seen.done[number] = self.now
                 case Noted():
                     self.seen.notes.append((self.now, number, effect))
+                    if effect.what == "checkpoint" and effect.seq >= self._decided_at:
+                        self.seen.done.setdefault(number, self.now)  # also if it took the state over from others
                     if effect.what == "refused" and number not in self._faulty:
                         self.seen.refused.append((self._leader(number), effect.detail))
                 case Answer() if kind != SILENT:
